@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The channel between the software TEE and a trusted service's process: gentee's own contract.
+
+A service waits for its next command in an ioctl that its filter traps, so that one receive serves
+clients and services. Commands and results travel in a page that both map, the *mailbox*; payload
+never does: the pages of the client's shared memory are mapped into the service.
+
+The service is not trusted. Of the mailbox, the TEE reads each word once, after the service has
+stopped running, and takes results only for the command that it gave.
+"""
+
+from gentee.abi.ioctl import _IO
+from gentee.abi.linux_tee import TEE_IOC_MAGIC
+
+# Numbers far from Linux's and from gentee's own extensions. Only a registered service's thread is
+# served; anybody else's are EINVAL as any unknown command.
+TA_IOC_HELLO = _IO(TEE_IOC_MAGIC, 0xF0)  # argument: the token of the spawn. Returns the mailbox
+TA_IOC_NEXT = _IO(TEE_IOC_MAGIC, 0xF1)  # done with the last command; returns the next one's code
+TA_IOC_WAIT = _IO(TEE_IOC_MAGIC, 0xF2)  # argument: milliseconds, -1 for ever. 1 if cancelled
+
+# Commands
+TA_CREATE = 1  # load the service from the descriptor in FUNC and create the instance
+TA_OPEN_SESSION = 2
+TA_INVOKE = 3
+TA_CLOSE_SESSION = 4
+TA_UNMAP = 5  # no result: only the maps are dropped
+TA_DESTROY = 6  # call the destroy entry point; the process ends
+
+MAILBOX_SIZE = 4096
+LOG_LINE_MAX = 2048  # bytes; longer lines are cut
+
+# Words (u64) of the mailbox. Command:
+M_SESSION = 1
+M_FUNC = 2
+M_CANCEL = 3  # set at any time: the client asks to cancel the running command
+M_PARAM_TYPES = 8  # TEE_PARAM_TYPES(), four bits each
+M_PARAMS = 9  # four times a, b, c: value a, b, -; memref offset, size, key of the map
+M_NUM_MAPS = 24
+M_MAPS = 25  # up to MAX_MAPS times key, descriptor, size: new maps, before this command
+MAX_MAPS = 8
+M_NUM_UNMAPS = 50
+M_UNMAPS = 51  # up to MAX_UNMAPS keys: maps to drop, before this command
+MAX_UNMAPS = 64
+M_LOGIN = 120
+M_CLIENT_UUID = 122  # two words: 16 bytes as they are
+M_UUID = 124  # of the service itself
+# Result:
+M_RET = 4
+M_FLAGS = 5  # R_*
+
+R_LOGGED = 1  # lines were written to the log during this command
+
+NULL_KEY = 0  # a NULL memory reference
+WINDOW_KEY = 1  # the window that registered memory is copied through

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The door of ``/dev/teeN``: real ioctls, to gentee or to a TEE in hardware (<linux/tee.h>).
+
+Some facts about this side of the device
+========================================
+
+- ``fcntl.ioctl`` copies an argument of up to 1024 bytes and lets other threads run meanwhile, so a
+  call that waits in the TEE stops only its own thread. The parameters lie behind a pointer in the
+  argument and are not copied: their block must stay in its place.
+- A signal can interrupt a call (EINTR). Whether the TEE has run it by then is not known, so it is
+  not made again: the caller gets what libteec would say, unless the handler raises.
+- Shared memory ends when its descriptor is closed and its mapping is gone. Python's ``mmap`` keeps
+  a duplicate of the descriptor for as long as it maps.
+"""
+
+import errno
+import fcntl
+import io
+import mmap
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from gentee.abi.linux_tee import (
+    TEE_IOC_CANCEL,
+    TEE_IOC_CLOSE_SESSION,
+    TEE_IOC_INVOKE,
+    TEE_IOC_OPEN_SESSION,
+    TEE_IOC_SHM_ALLOC,
+    TEE_IOC_SHM_REGISTER,
+    TEE_IOC_VERSION,
+    TEE_IOCTL_BUF_DATA,
+    TEE_IOCTL_CANCEL_ARG,
+    TEE_IOCTL_CLOSE_SESSION_ARG,
+    TEE_IOCTL_INVOKE_ARG,
+    TEE_IOCTL_OPEN_SESSION_ARG,
+    TEE_IOCTL_SHM_ALLOC_DATA,
+    TEE_IOCTL_SHM_REGISTER_DATA,
+    TEE_IOCTL_VERSION_DATA,
+)
+from gentee.client.doors import NUM_WORDS, PARAM_WORDS, Door, DoorMemory, is_wanted
+from gentee.errors import ItemNotFound
+from gentee.linux.buffers import PinnedBuffer
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_MAX_DEVICES = 10  # libteec tries as many
+
+_NUM_PARAMS = NUM_WORDS // PARAM_WORDS
+_WORDS = Struct(f"<{NUM_WORDS}Q")
+_OPEN_SIZE = TEE_IOCTL_OPEN_SESSION_ARG.size
+_INVOKE_SIZE = TEE_IOCTL_INVOKE_ARG.size
+
+
+class _ArgBlock:
+    """Room for the argument of one call at a time, with the struct tee_ioctl_buf_data for it."""
+
+    __slots__ = ("data", "invoke", "open", "pinned")
+
+    def __init__(self) -> None:
+        self.data = bytearray(_OPEN_SIZE + _WORDS.size)
+        self.pinned = PinnedBuffer(self.data)
+        address = self.pinned.address
+        self.open = TEE_IOCTL_BUF_DATA.pack(address, _OPEN_SIZE + _WORDS.size)
+        self.invoke = TEE_IOCTL_BUF_DATA.pack(address, _INVOKE_SIZE + _WORDS.size)
+
+
+class DeviceDoor(Door):
+    """A context of a device file.
+
+    :param path: of the device; of a real TEE too.
+    :raises OSError: as open(2) and TEE_IOC_VERSION fail; ENOTTY for what is not a TEE.
+    """
+
+    def __init__(self, path: str = "/dev/tee0") -> None:
+        self.name = path
+        self._file = io.FileIO(path, "r+")
+        self._blocks: list[_ArgBlock] = []  # free ones; append and pop are atomic
+        try:
+            version = bytearray(TEE_IOCTL_VERSION_DATA.size)
+            fcntl.ioctl(self._file, TEE_IOC_VERSION, version)
+        except BaseException:
+            self._file.close()
+            raise
+        impl_id, impl_caps, gen_caps = TEE_IOCTL_VERSION_DATA.unpack(version)
+        self.version = (impl_id, impl_caps, gen_caps)
+
+    @classmethod
+    def find(cls, name: str | None = None) -> "DeviceDoor":
+        """The first of ``/dev/tee0`` to ``/dev/tee9`` that suits TEEC_InitializeContext(name).
+
+        :param name: None, ``optee-tz``, or the path of one device.
+        :raises ItemNotFound: there is none; the message says what was tried.
+        """
+        if name is not None and "/" in name:
+            paths, name = [name], None
+        else:
+            paths = [f"/dev/tee{number}" for number in range(_MAX_DEVICES)]
+        reasons = []
+        for path in paths:
+            try:
+                door = cls(path)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    reasons.append(f"{path}: {error.strerror}")
+                continue
+            if is_wanted(door.version, name):
+                return door
+            reasons.append(f"{path}: another kind of TEE")
+            door.close()
+        raise ItemNotFound("; ".join(reasons) or f"no {paths[0]}")
+
+    def _fd(self) -> int:
+        try:
+            return self._file.fileno()
+        except ValueError:
+            raise OSError(errno.EBADF, "the context is closed") from None
+
+    def open_session(
+        self, uuid: bytes, login: int, data: bytes, cancel_id: int, words: list[int]
+    ) -> tuple[int, int, int]:
+        block = self._blocks.pop() if self._blocks else _ArgBlock()
+        try:
+            TEE_IOCTL_OPEN_SESSION_ARG.pack_into(
+                block.data, 0, uuid, data, login, cancel_id, 0, 0, 0, _NUM_PARAMS
+            )
+            _WORDS.pack_into(block.data, _OPEN_SIZE, *words)
+            fcntl.ioctl(self._fd(), TEE_IOC_OPEN_SESSION, block.open)
+            answer = TEE_IOCTL_OPEN_SESSION_ARG.unpack_from(block.data)
+            words[:] = _WORDS.unpack_from(block.data, _OPEN_SIZE)
+        finally:
+            self._blocks.append(block)
+        _uuid, _data, _login, _cancel_id, session, ret, ret_origin, _num_params = answer
+        return ret, ret_origin, session
+
+    def invoke(self, session: int, func: int, cancel_id: int, words: list[int]) -> tuple[int, int]:
+        block = self._blocks.pop() if self._blocks else _ArgBlock()
+        try:
+            TEE_IOCTL_INVOKE_ARG.pack_into(
+                block.data, 0, func, session, cancel_id, 0, 0, _NUM_PARAMS
+            )
+            _WORDS.pack_into(block.data, _INVOKE_SIZE, *words)
+            fcntl.ioctl(self._fd(), TEE_IOC_INVOKE, block.invoke)
+            answer = TEE_IOCTL_INVOKE_ARG.unpack_from(block.data)
+            words[:] = _WORDS.unpack_from(block.data, _INVOKE_SIZE)
+        finally:
+            self._blocks.append(block)
+        return answer[3], answer[4]
+
+    def cancel(self, session: int, cancel_id: int) -> None:
+        fcntl.ioctl(self._fd(), TEE_IOC_CANCEL, TEE_IOCTL_CANCEL_ARG.pack(cancel_id, session))
+
+    def close_session(self, session: int) -> None:
+        fcntl.ioctl(self._fd(), TEE_IOC_CLOSE_SESSION, TEE_IOCTL_CLOSE_SESSION_ARG.pack(session))
+
+    def shm_alloc(self, size: int) -> DoorMemory:
+        data = bytearray(TEE_IOCTL_SHM_ALLOC_DATA.pack(size, 0, 0))
+        with io.FileIO(fcntl.ioctl(self._fd(), TEE_IOC_SHM_ALLOC, data), "r+") as shm:
+            rounded_size, _flags, shm_id = TEE_IOCTL_SHM_ALLOC_DATA.unpack(data)
+            return _MappedMemory(shm_id, mmap.mmap(shm.fileno(), rounded_size))
+
+    def shm_register(self, buffer: "WriteableBuffer") -> DoorMemory:
+        pinned = PinnedBuffer(buffer)
+        data = bytearray(TEE_IOCTL_SHM_REGISTER_DATA.pack(pinned.address, pinned.size, 0, 0))
+        try:
+            shm = io.FileIO(fcntl.ioctl(self._fd(), TEE_IOC_SHM_REGISTER, data))
+        except BaseException:
+            pinned.release()
+            raise
+        _address, _length, _flags, shm_id = TEE_IOCTL_SHM_REGISTER_DATA.unpack(data)
+        return _RegisteredMemory(shm_id, shm, pinned)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _MappedMemory(DoorMemory):
+    """Pages of the TEE's, mapped here."""
+
+    def __init__(self, shm_id: int, mapping: mmap.mmap) -> None:
+        self.id = shm_id
+        self.view = memoryview(mapping)
+        self._mapping = mapping
+
+    def release(self) -> None:
+        try:
+            self.view.release()
+            self._mapping.close()
+        except BufferError:  # somebody still looks at it: it goes with the last who does
+            pass
+
+
+class _RegisteredMemory(DoorMemory):
+    """Memory of this process that the TEE may use until its descriptor is closed."""
+
+    def __init__(self, shm_id: int, shm: io.FileIO, pinned: PinnedBuffer) -> None:
+        self.id = shm_id
+        self.view = pinned.view
+        self._shm = shm
+        self._pinned = pinned
+
+    def release(self) -> None:
+        self._shm.close()
+        self._pinned.release()

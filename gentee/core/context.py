@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Contexts and sessions (tee_core.c): what an open device file is, and what it holds."""
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from gentee.abi.linux_tee import TEE_GEN_CAP_MEMREF_NULL
+
+if TYPE_CHECKING:
+    from gentee.core.calls import CallArg
+    from gentee.core.device import TeeDevice
+    from gentee.core.shm import TeeShm
+
+
+class TeeSession:
+    """An open session of a context. ``priv`` is the specific driver's."""
+
+    __slots__ = ("ctx", "id", "priv", "system", "uuid")
+
+    def __init__(self, ctx: "TeeContext", session_id: int, uuid: bytes, priv: Any) -> None:
+        self.ctx = ctx
+        self.id = session_id
+        self.uuid = uuid
+        self.priv = priv
+        self.system = False
+
+
+class TeeContext:
+    """An open device file (struct tee_context). ``data`` is the specific driver's.
+
+    ``sessions`` and ``shms`` are keyed by the ids that the client uses; an id of another context is
+    as unknown as one that never was. ``pending`` holds the calls that are under way.
+    """
+
+    __slots__ = (
+        "cap_memref_null", "data", "pending", "releasing", "sessions", "shm_bytes", "shms",
+        "supp_nowait", "teedev",
+    )  # fmt: skip
+
+    def __init__(self, teedev: "TeeDevice") -> None:
+        self.teedev = teedev
+        self.data: Any = None
+        self.sessions: dict[int, TeeSession] = {}
+        self.shms: dict[int, TeeShm] = {}
+        self.shm_bytes = 0
+        self.pending: set[CallArg] = set()
+        self.releasing = False
+        self.supp_nowait = False  # set for callers inside this program
+        self.cap_memref_null = bool(teedev.version[2] & TEE_GEN_CAP_MEMREF_NULL)
+
+    def shm_get_from_id(self, shm_id: int) -> "TeeShm":
+        """Find shared memory by id and take a reference; EINVAL if it is not this context's."""
+        with self.teedev.mutex:
+            shm = self.shms.get(shm_id)
+            if shm is None:
+                raise OSError(errno.EINVAL, "shm id")
+            shm.refcount += 1
+        return shm
+
+    def remember_shm(self, shm: "TeeShm") -> None:
+        """Give ``shm`` its id and count its bytes; ENOMEM over the driver's totals."""
+        teedev, needs = self.teedev, self.teedev.desc.shm
+        with teedev.mutex:
+            if self.shm_bytes + shm.size > needs.per_context:
+                raise OSError(errno.ENOMEM, "shared memory of this context")
+            if teedev.shm_bytes + shm.size > needs.per_device:
+                raise OSError(errno.ENOMEM, "shared memory of this device")
+            shm.id = teedev.shm_ids.alloc()
+            self.shms[shm.id] = shm
+            self.shm_bytes += shm.size
+            teedev.shm_bytes += shm.size
+
+    def forget_shm(self, shm: "TeeShm") -> None:
+        """The opposite; the device's mutex is held."""
+        if self.shms.pop(shm.id, None) is not None:
+            self.shm_bytes -= shm.size
+            self.teedev.shm_bytes -= shm.size
+            self.teedev.shm_ids.free(shm.id)
+
+
+def teedev_open(teedev: "TeeDevice") -> TeeContext:
+    """A new context of ``teedev``; OSError as the specific driver's ``open`` says."""
+    teedev.get()
+    try:
+        ctx = TeeContext(teedev)
+        with teedev.mutex:
+            if len(teedev.contexts) >= teedev.desc.max_contexts:
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            teedev.contexts.add(ctx)
+        try:
+            teedev.ops.open(ctx)
+        except BaseException:
+            with teedev.mutex:
+                teedev.contexts.discard(ctx)
+            raise
+    except BaseException:
+        teedev.put()
+        raise
+    return ctx
+
+
+def end_session(ctx: TeeContext, session: TeeSession) -> None:
+    """A session that the context no longer has: tell the driver, then its id may be used again.
+
+    As in the kernel, a driver without ``close_session`` ends its sessions in ``release``.
+    """
+    teedev = ctx.teedev
+    try:
+        if "close_session" in teedev.operations:
+            teedev.ops.close_session(ctx, session)
+    finally:
+        teedev.session_ids.free(session.id)
+
+
+def teedev_close_context(ctx: TeeContext) -> None:
+    """The last descriptor of the context was closed: its sessions end, its shared memory stays.
+
+    In Linux each shared buffer keeps its whole context alive. Here sessions end with the last
+    descriptor, and each buffer at its own end; see docs/device-abi.md.
+    """
+    teedev = ctx.teedev
+    with teedev.mutex:
+        if ctx.releasing:
+            return
+        ctx.releasing = True
+        teedev.contexts.discard(ctx)
+        sessions = list(ctx.sessions.values())
+        ctx.sessions.clear()
+    for arg in tuple(ctx.pending):
+        arg.abandon()
+    try:
+        for session in sessions:
+            end_session(ctx, session)
+        teedev.ops.close_context(ctx)
+    finally:
+        teedev.ops.release(ctx)
+        teedev.put()

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Threads for what may wait: drivers that block, and copies that are long."""
+
+import queue
+import threading
+from collections.abc import Callable
+
+
+class Workers:
+    """A pool that grows with what waits, up to a limit, and whose idle threads end by themselves."""
+
+    _IDLE_SECONDS = 5.0
+
+    def __init__(self, limit: int = 128) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # protects _threads and _idle
+        self._threads = 0
+        self._idle = 0
+        self._limit = limit
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run ``job`` in one of the threads, soon."""
+        with self._lock:
+            # A thread that is idle may already have a job coming: count what is queued too.
+            if self._idle <= self._jobs.qsize() and self._threads < self._limit:
+                self._threads += 1
+                threading.Thread(target=self._work, name="gentee-worker", daemon=True).start()
+            self._jobs.put(job)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                job = self._jobs.get(timeout=self._IDLE_SECONDS)
+            except queue.Empty:
+                job = None
+            with self._lock:
+                self._idle -= 1
+                if job is None:
+                    # submit() may have counted on this thread a moment ago.
+                    if not self._jobs.empty():
+                        continue
+                    self._threads -= 1
+                    return
+            try:
+                job()
+            except Exception as error:  # reported as any thread's: threading.excepthook
+                threading.excepthook(
+                    threading.ExceptHookArgs(
+                        (type(error), error, error.__traceback__, threading.current_thread())
+                    )
+                )
+
+
+WORKERS = Workers()

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Answers to clients: what goes back into their memory, and what is undone when nobody takes it."""
+
+import errno
+import os
+from struct import Struct
+
+from gentee.abi.gp import TEE_SUCCESS
+from gentee.core import calls
+from gentee.core.params import params_put, params_to_supp, params_to_user
+from gentee.core.shm import TeeShm
+from gentee.linux.events import EventLoop
+from gentee.linux.notify import Notifier
+from gentee.linux.shm import CloseWatch, only_open, reopen
+from gentee.linux.task import write_memory
+
+_RET_ORIGIN = Struct("<II").pack
+_SESSION_RET_ORIGIN = Struct("<III").pack
+_FUNC_NUM_PARAMS = Struct("<II").pack
+_RET = Struct("<I").pack
+
+
+class Answers:
+    """Completes calls of clients. Methods may run in any thread."""
+
+    def __init__(self, notifier: Notifier, events: EventLoop) -> None:
+        self.notifier = notifier
+        self.events = events
+        self._watch = CloseWatch()
+        events.add(self._watch.fd, self._watch.read)
+
+    def _finish(self, arg: calls.CallArg, pieces: list[tuple[int, bytes]]) -> bool:
+        """Write ``pieces`` and let the ioctl return; whether the client got both."""
+        notify_id, tid, _ = arg.door
+        error = arg.error
+        if not error:
+            try:
+                write_memory(tid, pieces)
+            except OSError:
+                error = errno.EFAULT
+        taken = self.notifier.answer(notify_id, 0, error)
+        return taken and not error
+
+    def invoked(self, arg: calls.InvokeArg) -> None:
+        """TEE_IOC_INVOKE is done."""
+        address = arg.door[2]
+        params = arg.params
+        pieces = [(address + 12, _RET_ORIGIN(arg.ret, arg.ret_origin))]
+        if params:
+            pieces += params_to_user(params, address + 24)
+            self._finish(arg, pieces)
+            params_put(params)
+        else:
+            self._finish(arg, pieces)
+
+    def opened(self, arg: calls.OpenSessionArg) -> None:
+        """TEE_IOC_OPEN_SESSION is done. A session that the client cannot learn of is closed."""
+        address = arg.door[2]
+        pieces = [(address + 40, _SESSION_RET_ORIGIN(arg.session, arg.ret, arg.ret_origin))]
+        pieces += params_to_user(arg.params, address + 56)
+        params = arg.params
+        if not self._finish(arg, pieces) and arg.ret == TEE_SUCCESS and arg.session:
+            try:
+                calls.close_session(arg.ctx, arg.session)
+            except OSError:  # the context was closed meanwhile, and the session with it
+                pass
+        params_put(params)
+
+    def object_invoked(self, arg: calls.ObjectInvokeArg) -> None:
+        """TEE_IOC_OBJECT_INVOKE is done."""
+        address = arg.door[2]
+        pieces = [(address + 12, _RET(arg.ret)), *params_to_user(arg.params, address + 24)]
+        self._finish(arg, pieces)
+        params_put(arg.params)
+
+    def supp_received(self, arg: calls.SuppRecvArg) -> None:
+        """TEE_IOC_SUPPL_RECV has a request."""
+        address = arg.door[2]
+        data = _FUNC_NUM_PARAMS(arg.func, len(arg.params)) + params_to_supp(arg.params)
+        self._finish(arg, [(address, data)])
+
+    def answer_shm_file(self, notify_id: int, shm: TeeShm) -> None:
+        """Answer with a descriptor of ``shm``'s pages, and end ``shm`` with its last user.
+
+        The client's descriptor is an open file of its own: its end, mappings included, is what
+        the watch reports. From here on the reference that the caller held is the client's.
+        """
+        client_fd = reopen(shm.fd, os.O_RDWR)
+        try:
+            watch: int
+
+            def closed() -> None:
+                if only_open(shm.fd):
+                    self._watch.remove(watch)
+                    shm.put()
+
+            watch = self._watch.add(shm.fd, closed)
+            try:
+                # As Linux's, the descriptor is not close-on-exec.
+                self.notifier.answer_fd(notify_id, client_fd)
+            except BaseException:
+                self._watch.remove(watch)
+                raise
+        finally:
+            # If the client did not take it this is its last descriptor, and the watch says so.
+            os.close(client_fd)
+        if watch < 0:
+            self.events.call_soon(self._watch.sweep)
+
+    def answer_shm_handle(self, notify_id: int, shm: TeeShm) -> None:
+        """Answer with a descriptor that stands for registered memory and cannot be mapped."""
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+        def closed() -> None:
+            self.events.remove(writer)
+            os.close(writer)
+            shm.put()
+
+        try:
+            self.notifier.answer_fd(notify_id, reader)
+        except BaseException:
+            os.close(reader)
+            os.close(writer)
+            raise
+        os.close(reader)
+        self.events.add(writer, closed, 0)

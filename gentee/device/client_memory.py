@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What clients bring: registered memory, files, and their identity (tee_shm.c, cred.h)."""
+
+import errno
+import os
+
+from gentee.core.context import TeeContext
+from gentee.core.login import Credentials
+from gentee.core.params import USER_ADDRESS_MAX
+from gentee.core.shm import (
+    TEE_SHM_DMA_BUF,
+    TEE_SHM_DYNAMIC,
+    TEE_SHM_USER_MAPPED,
+    Backing,
+    TeeShm,
+    tee_shm_register,
+)
+from gentee.linux.shm import is_sealed_memfd
+from gentee.linux.task import Process, Task, read_memory_into, write_memory_from
+
+
+class ClientMemory(Backing):
+    """Memory of a client's address space, by address. Linux would pin its pages; we copy."""
+
+    __slots__ = ("_address", "_process")
+
+    def __init__(self, process: Process, address: int) -> None:
+        self._process = process
+        self._address = address
+
+    def copy_in(self, offset: int, view: memoryview) -> None:
+        read_memory_into(self._process.pid, self._address + offset, view)
+
+    def copy_out(self, offset: int, view: memoryview) -> None:
+        write_memory_from(self._process.pid, self._address + offset, view)
+
+    def identity(self) -> tuple[object, int]:
+        return (self._process, self._address)
+
+
+class ClientFile(Backing):
+    """A file of a client that is not sealed: mapped, a truncation would kill who maps it."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def copy_in(self, offset: int, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            count = os.preadv(self._fd, [view[done:]], offset + done)
+            if not count:
+                raise OSError(errno.EFAULT, "the file was truncated")
+            done += count
+
+    def copy_out(self, offset: int, view: memoryview) -> None:
+        # A truncated file must not grow again by our writing.
+        if os.fstat(self._fd).st_size < offset + len(view):
+            raise OSError(errno.EFAULT, "the file was truncated")
+        done = 0
+        while done < len(view):
+            done += os.pwritev(self._fd, [view[done:]], offset + done)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def check_writable(task: Task, address: int, length: int) -> None:
+    """EFAULT unless the whole range is mapped, readable and writable, as pinning for DMA wants."""
+    position, end = address, address + length
+    for start, stop, permissions in task.maps():
+        if stop <= position:
+            continue
+        if start > position or permissions[:2] != "rw":
+            break
+        position = stop
+        if position >= end:
+            return
+    raise OSError(errno.EFAULT, "registered memory")
+
+
+def register_user_buf(ctx: TeeContext, task: Task, address: int, length: int) -> TeeShm:
+    """TEE_IOC_SHM_REGISTER: ``length`` bytes at ``address`` of the caller."""
+    if address + length > USER_ADDRESS_MAX:
+        raise OSError(errno.EFAULT, "registered memory")
+    if length and "shm_register" in ctx.teedev.operations:
+        check_writable(task, address, length)
+    flags = TEE_SHM_DYNAMIC | TEE_SHM_USER_MAPPED
+    return tee_shm_register(ctx, length, flags, backing=ClientMemory(task.process, address))
+
+
+def register_fd(ctx: TeeContext, task: Task, fd: int) -> TeeShm:
+    """TEE_IOC_SHM_REGISTER_FD: the file of the caller's descriptor, from its start to its end."""
+    if not 0 <= fd < 1 << 31:
+        raise OSError(errno.EBADF, "fd")
+    own = task.get_fd(fd)
+    flags = TEE_SHM_DYNAMIC | TEE_SHM_DMA_BUF
+    try:
+        size = os.fstat(own).st_size
+        if is_sealed_memfd(own):
+            # An open file of our own: the client's may be read-only, and ends with the client.
+            return tee_shm_register(ctx, size, flags, fd=own)
+        return tee_shm_register(ctx, size, flags, backing=ClientFile(own))
+    except BaseException:
+        os.close(own)
+        raise
+
+
+class TaskCredentials(Credentials):
+    """The identity of a client, from /proc as this process sees it."""
+
+    __slots__ = ("_status", "_task")
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._status: dict[str, str] | None = None
+
+    def _field(self, name: str) -> list[int]:
+        if self._status is None:
+            self._status = self._task.status()
+        return [int(word) for word in self._status[name].split()]
+
+    def euid(self) -> int:
+        return self._field("Uid")[1]
+
+    def in_egroup(self, gid: int) -> bool:
+        return gid == self._field("Gid")[1] or gid in self._field("Groups")
+
+    def exe(self) -> str:
+        return self._task.exe()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which open means a TEE device, for clients without a ``/dev`` of their own.
+
+Every open of the client passes here, so the first look is a cheap one: the last component of the
+path. Only a name such as ``tee0`` is resolved further. The client may change the path afterwards;
+the answer is then still a TEE device, which it may open anyway.
+"""
+
+import os
+import re
+from struct import Struct
+
+from gentee.core.device import DeviceRegistry
+from gentee.linux import arch
+from gentee.linux.task import Task
+
+_PATH_MAX = 4096
+_FIRST_READ = 128
+_NAME = re.compile(rb"(?:.*/)?(tee(?:priv)?\d{1,2})\Z", re.DOTALL)
+_OPEN_HOW_FLAGS = Struct("<Q")  # of struct open_how
+_AT_FDCWD = 0xFFFF_FF9C
+
+# Of each call: (folder descriptor, path, flags) by argument index; None where it has none.
+_ARGUMENTS = {
+    "open": (None, 0, 1),
+    "creat": (None, 0, None),
+    "openat": (0, 1, 2),
+    "openat2": (0, 1, 2),
+}
+_CALLS: dict[tuple[int, int], str] = {
+    (audit, numbers[name]): name
+    for audit, numbers in arch.SYS.items()
+    for name in _ARGUMENTS
+    if name in numbers
+}
+
+
+def open_calls(audit_arch: int) -> list[int]:
+    """The numbers of the calls that open files, to be trapped."""
+    return [nr for (audit, nr) in _CALLS if audit == audit_arch]
+
+
+class DevicePaths:
+    """Tells the paths of devices from all others."""
+
+    def __init__(self, registry: DeviceRegistry) -> None:
+        self._registry = registry
+
+    def device_of(
+        self, task: Task, nr: int, audit_arch: int, args: tuple[int, int, int, int]
+    ) -> tuple[str | None, int]:
+        """The device that the call opens, if any, and its open(2) flags."""
+        name = _CALLS.get((audit_arch, nr))
+        if name is None:
+            return None, 0
+        dir_index, path_index, flags_index = _ARGUMENTS[name]
+        try:
+            path = self._read_path(task, args[path_index])
+            match = _NAME.match(path)
+            if match is None:
+                return None, 0
+            device = match.group(1).decode()
+            if self._registry.get(device) is None:
+                return None, 0
+            if not self._is_dev(task, path, args[dir_index] if dir_index is not None else None):
+                return None, 0
+            if flags_index is None:
+                flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+            elif name == "openat2":
+                flags = _OPEN_HOW_FLAGS.unpack(task.read(args[flags_index], 8))[0]
+            else:
+                flags = args[flags_index]
+        except OSError:
+            # Whatever is wrong with the call, the kernel finds it and says it better.
+            return None, 0
+        return device, flags
+
+    def _read_path(self, task: Task, address: int) -> bytes:
+        data = task.read_some(address, _FIRST_READ)
+        end = data.find(b"\0")
+        if end < 0:
+            data = task.read_some(address, _PATH_MAX)
+            end = data.find(b"\0")
+        return data[:end] if end >= 0 else data
+
+    def _is_dev(self, task: Task, path: bytes, dir_fd: int | None) -> bool:
+        """Whether the folder that ``path`` is in is the task's ``/dev``."""
+        folder = os.path.dirname(path).decode("utf-8", "surrogateescape")
+        if not folder.startswith("/"):
+            if dir_fd is None or dir_fd & 0xFFFF_FFFF == _AT_FDCWD:
+                base = "../cwd"
+            else:
+                base = str(dir_fd & 0xFFFF_FFFF)
+            folder = f"{base}/{folder}"
+        else:
+            folder = f"../root{folder}"
+        found = os.stat(folder or ".", dir_fd=task.fd_dir)
+        dev = os.stat("../root/dev", dir_fd=task.fd_dir)
+        return (found.st_dev, found.st_ino) == (dev.st_dev, dev.st_ino)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The trapped root: the process with the filter, from which clients and the warm parent come.
+
+It is forked from the program before that has threads or secrets, makes the clients' ``/dev``,
+installs the filter, sends the listener up and then only forks on request. One filter above all of
+them is what lets a single receive serve clients and trusted services (DESIGN 3.10).
+
+Clients are forked twice, so that they become children of the program itself, which is a child
+subreaper: they see the parent that started gentee's process, and it may read them under Yama.
+
+Messages on the socket, each one packet. Down: ``R`` run the program, ``S`` spawn a module (with a
+descriptor). Up: ``L`` listener and device files (descriptors), ``N`` no way to listen, ``C`` client
+pid, ``E`` errno of a failed exec.
+"""
+
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from struct import Struct
+
+from gentee.abi.linux_tee import TEE_IOC_MAGIC
+from gentee.device.open_path import open_calls
+from gentee.linux import arch
+from gentee.linux.libc import PR_SET_PDEATHSIG, prctl
+from gentee.linux.namespaces import cover_dev, enter_mount_namespace
+from gentee.linux.seccomp import FilterBuilder, install_filter
+
+NUMBER = Struct("<q")
+
+WAY_NAMESPACE = "namespace"
+WAY_OPEN = "open"
+WAY_AUTO = "auto"
+WAY_SERVICES = "services"  # no clients at all: only what spawned services do
+
+# What a terminal sends to all of its foreground group is meant for the client alone.
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+# What Python or this program changes, and what a client must find as it was.
+_CHANGED = (*TERMINAL_SIGNALS, signal.SIGTERM, signal.SIGHUP, signal.SIGURG)
+_CHANGED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def signals_to_restore() -> list[int]:
+    """The signals to set to their default for a client; called before any is changed.
+
+    One that was ignored from the start (``nohup``) stays ignored.
+    """
+    mine = [number for number in _CHANGED if signal.getsignal(number) != signal.SIG_IGN]
+    return [*mine, *_CHANGED_BY_PYTHON]
+
+
+def tee_filter(*, trap_open: bool) -> bytes:
+    """The filter: ioctls with TEE's magic, and opens where there is no ``/dev`` of our own."""
+    builder = FilterBuilder()
+    for audit_arch in arch.ARCHES:
+        builder.notify_ioctl_magic(audit_arch, arch.SYS[audit_arch]["ioctl"], TEE_IOC_MAGIC)
+        if audit_arch == arch.AUDIT_ARCH_X86_64:
+            # The x32 ABI has an ioctl of its own number.
+            builder.notify_ioctl_magic(audit_arch, arch.X32_SYSCALL_BIT | 514, TEE_IOC_MAGIC)
+        if trap_open:
+            for nr in open_calls(audit_arch):
+                builder.notify(audit_arch, nr)
+    return builder.build()
+
+
+class TrappedRoot:
+    """The process itself; ``main`` never returns."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        argv: list[str],
+        device_names: list[str],
+        way: str,
+        restore: list[int],
+    ) -> None:
+        self._sock = sock
+        self._argv = argv
+        self._names = device_names
+        self._way = way
+        self._restore = restore
+
+    def main(self) -> None:
+        status = 1
+        try:
+            if self._way != WAY_SERVICES:  # whose parent is gone: it ends with its socket
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            for number in TERMINAL_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            if self._prepare():
+                self._serve()
+            status = 0
+        except BrokenPipeError:
+            status = 0
+        except BaseException as error:  # nothing may unwind into the program's own stack
+            os.write(2, f"gentee: trapped root: {error!r}\n".encode())
+        finally:
+            os._exit(status)
+
+    def _prepare(self) -> bool:
+        """Make ``/dev``, install the filter, send both up."""
+        files: list[int] = []
+        way = WAY_OPEN
+        why = "asked for"
+        if self._way == WAY_SERVICES:
+            way = WAY_SERVICES
+        elif self._way != WAY_OPEN:
+            # Tried in a child first: a namespace entered cannot be left.
+            why = self._try_namespace()
+            if not why:
+                enter_mount_namespace()
+                files = cover_dev(self._names)
+                way = WAY_NAMESPACE
+            elif self._way == WAY_NAMESPACE:
+                self._sock.send(b"N" + NUMBER.pack(errno.EPERM) + why.encode())
+                return False
+        try:
+            listener = install_filter(tee_filter(trap_open=way == WAY_OPEN))
+        except OSError as error:
+            self._sock.send(b"N" + NUMBER.pack(error.errno or errno.EIO) + b"seccomp")
+            return False
+        text = f"{way}\n{why}".encode()
+        socket.send_fds(self._sock, [b"L" + text], [listener, *files])
+        for fd in (listener, *files):
+            os.close(fd)
+        return True
+
+    def _try_namespace(self) -> str:
+        """Why there can be no ``/dev`` of our own; empty if there can."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                enter_mount_namespace()
+                cover_dev(self._names)
+            except BaseException as error:
+                os.write(writer, (str(error) or repr(error)).encode()[:500])
+            finally:
+                os._exit(0)
+        os.close(writer)
+        why = os.read(reader, 512).decode("utf-8", "replace")
+        os.close(reader)
+        os.waitpid(pid, 0)
+        return why
+
+    def _serve(self) -> None:
+        while True:
+            message, fds, _flags, _address = socket.recv_fds(self._sock, 4096, 1)
+            if not message:
+                return
+            if message[:1] == b"R":
+                pid = self._fork_away(self._exec_client)
+                self._sock.send(b"C" + NUMBER.pack(pid))
+            elif message[:1] == b"S":
+                module = message[1:].decode()
+                socket_fd = fds[0]
+                self._fork_away(lambda: exec_module(module, socket_fd))  # noqa: B023 (called now)
+                os.close(socket_fd)
+
+    def _fork_away(self, then: Callable[[], None]) -> int:
+        """Run ``then`` in a grandchild, which becomes the program's own child; its pid."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            grandchild = os.fork()
+            if grandchild:
+                os.write(writer, NUMBER.pack(grandchild))
+                os._exit(0)
+            os.close(reader)
+            os.close(writer)
+            try:
+                then()
+            finally:
+                os._exit(127)
+        os.close(writer)
+        (pid,) = NUMBER.unpack(os.read(reader, 8))
+        os.close(reader)
+        os.waitpid(child, 0)
+        return int(pid)
+
+    def _exec_client(self) -> None:
+        for number in self._restore:
+            signal.signal(number, signal.SIG_DFL)
+        try:
+            os.execvp(self._argv[0], self._argv)
+        except OSError as error:
+            self._sock.send(b"E" + NUMBER.pack(error.errno or errno.EIO))
+
+
+def exec_module(module: str, socket_fd: int) -> None:
+    """Become a fresh interpreter that runs ``module.main(socket_fd)``, and nothing else.
+
+    Isolated (-I): no environment, no user site; the folder that gentee was imported from is added,
+    so that a checkout works as an installation does.
+    """
+    os.setsid()  # the terminal's signals are for the client
+    os.set_inheritable(socket_fd, True)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); import importlib; "
+        "importlib.import_module(sys.argv[2]).main(int(sys.argv[3]))"
+    )
+    argv = [sys.executable, "-I", "-c", code, package_parent, module, str(socket_fd)]
+    os.execve(sys.executable, argv, {})
+
+

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""seccomp user notification, <linux/seccomp.h>: filters, and the listener's ioctls.
+
+Some facts about seccomp notification
+=====================================
+
+A filter is a program of classic BPF over ``struct seccomp_data``. Where it returns
+``SECCOMP_RET_USER_NOTIF`` the calling thread sleeps, and whoever holds the listener decides what
+the call answers. Everything else runs at the kernel's own speed.
+
+- A task can have one listener. A second filter with ``NEW_LISTENER`` is EBUSY, so neither a
+  gentee inside a gentee nor one inside a container whose runtime listens can work.
+- Installing a filter wants CAP_SYS_ADMIN in the task's user namespace, or no_new_privs.
+- The receive buffer must be zero before each receive, or the kernel answers EINVAL.
+- ``pid`` in a notification is a *thread* id, in the PID namespace of the receiver.
+- What the caller's pointers point to can change at any time: read once, decide on the copy.
+- ``ADDFD`` installs a descriptor in the caller; with ``SEND`` it also answers the call with that
+  descriptor's number, in one step, so nothing can be lost between the two.
+- ENOENT from SEND, ADDFD or RECV: the caller is gone or was interrupted. Undo what was done.
+- A signal that is not fatal interrupts a waiting caller, who then repeats the call, unless the
+  filter was made with ``WAIT_KILLABLE_RECV`` (Linux 5.19): from the receive on, only a fatal
+  signal ends the wait.
+- ``FD_SYNC_WAKE_UP`` (Linux 6.6) makes each side wake the other on its own CPU. A call then
+  costs two switches instead of two wake-ups of an idle CPU, which is more than ten times less.
+- A blocked receive ends by itself when no task has the filter any more only since Linux 6.11.
+"""
+
+import ctypes
+import errno
+import fcntl
+from struct import Struct
+
+from gentee.linux import arch
+from gentee.linux.libc import PR_SET_NO_NEW_PRIVS, oserror, prctl, syscall
+
+SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_GET_NOTIF_SIZES = 3
+
+SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
+
+SECCOMP_RET_USER_NOTIF = 0x7FC00000
+SECCOMP_RET_ALLOW = 0x7FFF0000
+
+SECCOMP_USER_NOTIF_FLAG_CONTINUE = 1 << 0
+SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP = 1 << 0
+
+SECCOMP_ADDFD_FLAG_SETFD = 1 << 0
+SECCOMP_ADDFD_FLAG_SEND = 1 << 1
+
+SECCOMP_IOCTL_NOTIF_RECV = 0xC0502100
+SECCOMP_IOCTL_NOTIF_SEND = 0xC0182101
+SECCOMP_IOCTL_NOTIF_ID_VALID = 0x40082102
+SECCOMP_IOCTL_NOTIF_ADDFD = 0x40182103
+SECCOMP_IOCTL_NOTIF_SET_FLAGS = 0x40082104
+
+SECCOMP_NOTIF = Struct("<QIIiIQ6Q")  # id pid flags, nr arch instruction_pointer args[6]
+SECCOMP_NOTIF_RESP = Struct("<QqiI")  # id val error flags
+SECCOMP_NOTIF_ADDFD = Struct("<QIIII")  # id flags srcfd newfd newfd_flags
+
+# struct sock_filter {u16 code; u8 jt, jf; u32 k} and the few instructions that we need.
+SOCK_FILTER = Struct("<HBBI")
+BPF_LD_W_ABS = 0x20
+BPF_JEQ_K = 0x15
+BPF_AND_K = 0x54
+BPF_RET_K = 0x06
+
+DATA_NR = 0  # offsets in struct seccomp_data
+DATA_ARCH = 4
+DATA_ARGS = 16
+
+
+class FilterBuilder:
+    """Assembles a filter that notifies for some calls and allows all others.
+
+    ``jump_unless`` and friends keep the jumps short and readable: a rule is a list of
+    instructions, and every comparison that fails leaves the whole rule.
+    """
+
+    def __init__(self) -> None:
+        self._rules: list[list[tuple[int, int]]] = []  # (code, k); JEQ leaves the rule if unequal
+
+    def notify(self, audit_arch: int, nr: int) -> None:
+        """Notify for system call ``nr`` of ``audit_arch``, whatever its arguments."""
+        self._rules.append(
+            [
+                (BPF_LD_W_ABS, DATA_ARCH),
+                (BPF_JEQ_K, audit_arch),
+                (BPF_LD_W_ABS, DATA_NR),
+                (BPF_JEQ_K, nr),
+                (BPF_RET_K, SECCOMP_RET_USER_NOTIF),
+            ]
+        )
+
+    def notify_ioctl_magic(self, audit_arch: int, nr: int, magic: int) -> None:
+        """Notify for an ``ioctl`` (call ``nr``) whose command has this magic, bits 8 to 15.
+
+        Only the low 32 bits of the command count: the kernel's own ``cmd`` is an unsigned int.
+        """
+        self._rules.append(
+            [
+                (BPF_LD_W_ABS, DATA_ARCH),
+                (BPF_JEQ_K, audit_arch),
+                (BPF_LD_W_ABS, DATA_NR),
+                (BPF_JEQ_K, nr),
+                (BPF_LD_W_ABS, DATA_ARGS + 8),
+                (BPF_AND_K, 0xFF00),
+                (BPF_JEQ_K, magic << 8),
+                (BPF_RET_K, SECCOMP_RET_USER_NOTIF),
+            ]
+        )
+
+    def build(self) -> bytes:
+        """The program, as an array of ``struct sock_filter``."""
+        program = bytearray()
+        for rule in self._rules:
+            for position, (code, k) in enumerate(rule):
+                leave = len(rule) - position - 1 if code == BPF_JEQ_K else 0
+                program += SOCK_FILTER.pack(code, 0, leave, k)
+        program += SOCK_FILTER.pack(BPF_RET_K, 0, 0, SECCOMP_RET_ALLOW)
+        return bytes(program)
+
+
+class _SockFprog(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def install_filter(program: bytes, *, notify: bool = True) -> int:
+    """Install ``program`` on the calling thread and return the listener's descriptor.
+
+    Sets no_new_privs only where the kernel wants it, so that root's programs keep what setuid
+    and capabilities give them. Raises ``OSError``: EBUSY where the task already has a listener.
+    """
+    array = ctypes.create_string_buffer(program, len(program))
+    fprog = _SockFprog(len(program) // SOCK_FILTER.size, ctypes.addressof(array))
+    address = ctypes.addressof(fprog)
+    flags = SECCOMP_FILTER_FLAG_NEW_LISTENER if notify else 0
+    attempts = [flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, flags] if notify else [flags]
+    for attempt in attempts:
+        try:
+            return _seccomp_set_filter(attempt, address)
+        except OSError as error:
+            # EINVAL: a kernel before 5.19 does not know WAIT_KILLABLE_RECV.
+            if error.errno != errno.EINVAL or attempt is attempts[-1]:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _seccomp_set_filter(flags: int, address: int) -> int:
+    number = arch.NATIVE["seccomp"]
+    try:
+        return syscall("seccomp", number, SECCOMP_SET_MODE_FILTER, flags, address)
+    except OSError as error:
+        if error.errno != errno.EACCES:
+            raise
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    return syscall("seccomp", number, SECCOMP_SET_MODE_FILTER, flags, address)
+
+
+def set_sync_wake_up(listener: int) -> bool:
+    """Turn on ``FD_SYNC_WAKE_UP`` and say whether the kernel has it (Linux 6.6)."""
+    try:
+        fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTTY):
+            raise
+        return False
+    return True

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Other tasks: their memory, their descriptors, who they are.
+
+Some facts about tasks
+======================
+
+- A thread id can be used again as soon as the thread is gone. What we keep of a task is therefore
+  a descriptor of its ``/proc/TID/fd`` folder: it belongs to that very task and answers ESRCH or
+  ENOENT afterwards, whoever has the number by then. The look-up that every call needs anyway
+  (which file is descriptor N?) goes through it, so the check costs nothing.
+- ``/proc/TID/mem`` belongs to the address space that it was opened on. After an ``execve`` it
+  reads nothing, without an error: a short read means open it again.
+- A write through ``/proc/TID/mem`` ignores page protection. ``process_vm_writev`` does not.
+- Neither is a given: with Yama's ptrace_scope 1 only descendants may be read, and a program that
+  is not dumpable (or not readable) only by the superuser. That is EACCES or EPERM here, and the
+  caller's call fails with EFAULT.
+"""
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Sequence
+from struct import Struct
+
+from gentee.linux import arch
+from gentee.linux.libc import libc, oserror, syscall
+
+_process_vm_readv = libc.process_vm_readv
+_process_vm_writev = libc.process_vm_writev
+for _function in (_process_vm_readv, _process_vm_writev):
+    _function.restype = ctypes.c_ssize_t
+    _function.argtypes = (
+        ctypes.c_int,  # pid
+        ctypes.c_void_p,  # local iovec[]
+        ctypes.c_ulong,
+        ctypes.c_void_p,  # remote iovec[]
+        ctypes.c_ulong,
+        ctypes.c_ulong,  # flags
+    )
+
+_MAX_PIECES = 32  # of one scattered write: a result and three words for each parameter fit
+_MAX_SCATTER = 4096  # bytes
+
+_PIDFD_THREAD = os.O_EXCL  # <linux/pidfd.h>, since Linux 6.9
+_KCMP_FILE = 0
+
+
+class _ScatterWriter(threading.local):
+    """Prepared iovecs of one thread, so that a write costs one system call and no allocation."""
+
+    def __init__(self) -> None:
+        self.data = bytearray(_MAX_SCATTER)
+        self._data_anchor = (ctypes.c_char * _MAX_SCATTER).from_buffer(self.data)
+        local = (ctypes.c_uint64 * 2)(ctypes.addressof(self._data_anchor), 0)
+        remote = (ctypes.c_uint64 * (2 * _MAX_PIECES))()
+        self._anchors = (local, remote)
+        self.local = memoryview(local).cast("B").cast("Q")
+        self.remote = memoryview(remote).cast("B").cast("Q")
+        self.local_address = ctypes.addressof(local)
+        self.remote_address = ctypes.addressof(remote)
+
+
+_writer = _ScatterWriter()
+
+
+def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
+    """Write each ``(address, bytes)`` into the memory of ``tid``, respecting page protection.
+
+    One system call. Raises ``OSError`` EFAULT where any byte could not be written.
+    """
+    writer = _writer
+    data, remote = writer.data, writer.remote
+    position = index = 0
+    for address, piece in pieces:
+        size = len(piece)
+        data[position : position + size] = piece
+        remote[index] = address
+        remote[index + 1] = size
+        position += size
+        index += 2
+    writer.local[1] = position
+    done = _process_vm_writev(
+        tid, writer.local_address, 1, writer.remote_address, index >> 1, 0
+    )
+    if done != position:
+        raise OSError(errno.EFAULT, "process_vm_writev")
+
+
+def _transfer(function: object, name: str, tid: int, address: int, view: memoryview) -> None:
+    size = view.nbytes
+    if not size:
+        return
+    if view.readonly:
+        view = memoryview(bytearray(view))
+    anchor = (ctypes.c_char * size).from_buffer(view)
+    local_base = ctypes.addressof(anchor)
+    done = 0
+    while done < size:
+        # The kernel takes at most 2 GiB - 4 KiB at once.
+        step = min(size - done, 1 << 30)
+        local = (ctypes.c_uint64 * 2)(local_base + done, step)
+        remote = (ctypes.c_uint64 * 2)(address + done, step)
+        moved = function(  # type: ignore[operator]
+            tid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0
+        )
+        if moved < 0:
+            raise OSError(errno.EFAULT, str(oserror(name)))
+        if moved == 0:
+            raise OSError(errno.EFAULT, name)
+        done += moved
+
+
+def read_memory_into(tid: int, address: int, view: memoryview) -> None:
+    """Fill ``view`` (writable) from ``address`` of ``tid``; OSError EFAULT if any byte is out."""
+    _transfer(_process_vm_readv, "process_vm_readv", tid, address, view)
+
+
+def write_memory_from(tid: int, address: int, view: memoryview) -> None:
+    """Copy ``view`` to ``address`` of ``tid``; OSError EFAULT if any byte cannot be written."""
+    _transfer(_process_vm_writev, "process_vm_writev", tid, address, view)
+
+
+class Process:
+    """A client process: what is kept of it while it lives."""
+
+    __slots__ = ("pid", "pidfd", "tasks", "told")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)  # readable when the process ends
+        self.tasks: set[int] = set()
+        self.told = False  # its user was told that its memory cannot be read
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+
+
+class Task:
+    """A thread of a client: its descriptors and its memory."""
+
+    __slots__ = ("_mem", "fd_dir", "links", "process", "tid")
+
+    _MAX_LINKS = 8  # descriptors kept open for the look-up of as many of the task's
+
+    def __init__(self, tid: int, process: Process) -> None:
+        self.tid = tid
+        self.process = process
+        self.fd_dir = os.open(f"/proc/{tid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.links: dict[int, int] = {}
+        self._mem = -1
+
+    def close(self) -> None:
+        os.close(self.fd_dir)
+        for handle in self.links.values():
+            os.close(handle)
+        self.links.clear()
+        if self._mem >= 0:
+            os.close(self._mem)
+            self._mem = -1
+
+    def link(self, fd: int) -> bytes:
+        """What the kernel calls the file of descriptor ``fd``, such as ``b"pipe:[4711]"``.
+
+        The first few descriptors are asked through a kept handle of the symbolic link itself: it
+        names the number, not the file, so it always tells what the number means now, a quarter
+        faster than a path does.
+        """
+        handle = self.links.get(fd)
+        if handle is None:
+            name = b"%d" % fd
+            if len(self.links) >= self._MAX_LINKS:
+                return os.readlink(name, dir_fd=self.fd_dir)
+            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = self.links[fd] = os.open(name, flags, dir_fd=self.fd_dir)
+        return os.readlink(b"", dir_fd=handle)
+
+    def stat(self, fd: int) -> os.stat_result:
+        """stat(2) of the file of descriptor ``fd``."""
+        return os.stat(str(fd), dir_fd=self.fd_dir)
+
+    def read(self, address: int, size: int) -> bytes:
+        """``size`` bytes at ``address``; OSError EFAULT if any of them cannot be read."""
+        data = self.read_some(address, size)
+        if len(data) != size:
+            raise OSError(errno.EFAULT, "short read of client memory")
+        return data
+
+    def read_some(self, address: int, size: int) -> bytes:
+        """At most ``size`` bytes at ``address``, fewer where the mapping ends; EFAULT for none."""
+        try:
+            data = os.pread(self._mem, size, address)
+        except (OSError, OverflowError) as error:
+            if self._mem >= 0:
+                raise OSError(errno.EFAULT, "client memory") from error
+            data = b""
+        if not data and size:
+            # Not open yet, or the address space was left behind by execve.
+            self._reopen()
+            try:
+                data = os.pread(self._mem, size, address)
+            except (OSError, OverflowError) as error:
+                raise OSError(errno.EFAULT, "client memory") from error
+            if not data:
+                raise OSError(errno.EFAULT, "client memory")
+        return data
+
+    def _reopen(self) -> None:
+        if self._mem >= 0:
+            os.close(self._mem)
+            self._mem = -1
+        # Through the kept folder, so that it is the memory of this very task.
+        self._mem = os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+
+    def write(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+        """Write each ``(address, bytes)``, respecting page protection; OSError EFAULT."""
+        write_memory(self.tid, pieces)
+
+    def fdinfo(self, fd: int) -> bytes:
+        """/proc/TID/fdinfo/N: position, flags and more of descriptor ``fd``."""
+        info = os.open(f"../fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+        try:
+            return os.read(info, 4096)
+        finally:
+            os.close(info)
+
+    def get_fd(self, fd: int) -> int:
+        """A duplicate, in this process, of the task's descriptor: the same open file."""
+        if self.tid == self.process.pid:
+            return pidfd_getfd(self.process.pidfd, fd)
+        # A thread can have descriptors of its own (CLONE_FILES not set).
+        try:
+            pidfd = os.pidfd_open(self.tid, _PIDFD_THREAD)
+        except OSError:  # before Linux 6.9 only processes have pidfds
+            return pidfd_getfd(self.process.pidfd, fd)
+        try:
+            return pidfd_getfd(pidfd, fd)
+        finally:
+            os.close(pidfd)
+
+    def is_alive(self) -> bool:
+        """Whether this very task still exists, zombies included."""
+        try:
+            os.stat("../comm", dir_fd=self.fd_dir)
+        except OSError:
+            return False
+        return True
+
+    def open_file(self, path: str, flags: int) -> int:
+        """Open ``path`` as this task would name it, relative to its root folder."""
+        return os.open(f"../root/{path.lstrip('/')}", flags | os.O_CLOEXEC, dir_fd=self.fd_dir)
+
+    def status(self) -> dict[str, str]:
+        """/proc/TID/status; ids in it are those of our own user namespace."""
+        fd = os.open("../status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+        with open(fd, encoding="utf-8", errors="replace") as lines:
+            return dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+
+    def exe(self) -> str:
+        """The path of the program that the task runs."""
+        return os.readlink("../exe", dir_fd=self.fd_dir)
+
+    def maps(self) -> list[tuple[int, int, str]]:
+        """The mappings of the address space: (start, end, permissions), ascending."""
+        fd = os.open("../maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+        result = []
+        with open(fd, "rb") as lines:
+            for line in lines:
+                span, permissions, _rest = line.split(b" ", 2)
+                start, end = span.split(b"-")
+                result.append((int(start, 16), int(end, 16), permissions.decode()))
+        return result
+
+
+def thread_group(tid: int) -> int:
+    """The process that thread ``tid`` belongs to; raises ``OSError`` when it is gone."""
+    with open(f"/proc/{tid}/status", "rb") as lines:
+        for line in lines:
+            if line.startswith(b"Tgid:"):
+                return int(line[5:])
+    raise OSError(errno.ESRCH, "thread_group")
+
+
+def pidfd_getfd(pidfd: int, fd: int) -> int:
+    """pidfd_getfd(2): a duplicate of descriptor ``fd`` of another process."""
+    duplicate = syscall("pidfd_getfd", arch.NATIVE["pidfd_getfd"], pidfd, fd, 0)
+    os.set_inheritable(duplicate, False)
+    return duplicate
+
+
+def same_file(tid: int, fd: int, own_fd: int) -> bool:
+    """kcmp(2) KCMP_FILE: whether two descriptors are duplicates of one open file."""
+    number = arch.NATIVE["kcmp"]
+    return syscall("kcmp", number, tid, os.getpid(), _KCMP_FILE, fd, own_fd) == 0
+
+
+class TaskTable:
+    """The tasks that made a call, by thread id, and their processes.
+
+    Owned by the receiving thread, which alone adds; whoever learns of a process's end removes.
+    """
+
+    _MAX_TASKS = 1024
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+        self.processes: dict[int, Process] = {}
+
+    def add(self, tid: int) -> tuple[Task, bool]:
+        """The task of ``tid``, new in the table, and whether its process is new too."""
+        pid = thread_group(tid)
+        process = self.processes.get(pid)
+        is_new = process is None
+        if process is None:
+            process = Process(pid)
+        try:
+            task = Task(tid, process)
+        except OSError:
+            if is_new:
+                process.close()
+            raise
+        if is_new:
+            self.processes[pid] = process
+        if len(self.tasks) >= self._MAX_TASKS:
+            # A program may start threads without end. Forgetting one costs its next call a look-up.
+            self.discard(next(iter(self.tasks)))
+        process.tasks.add(tid)
+        self.tasks[tid] = task
+        return task, is_new
+
+    def discard(self, tid: int) -> None:
+        """Forget a task: it is gone, or its number belongs to another by now."""
+        task = self.tasks.pop(tid, None)
+        if task is not None:
+            task.process.tasks.discard(tid)
+            task.close()
+
+    def pop_process(self, process: Process) -> list[Task]:
+        """Forget a process that ended; its tasks, which the caller closes, and the process too."""
+        if self.processes.get(process.pid) is process:
+            del self.processes[process.pid]
+        tasks = (self.tasks.get(tid) for tid in tuple(process.tasks))
+        mine = [task for task in tasks if task is not None and task.process is process]
+        for task in mine:
+            del self.tasks[task.tid]
+        process.tasks.clear()
+        return mine

@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""An instance of a trusted service: a process, its mailbox, and one command at a time.
+
+::
+
+    born ──hello──> starting ──created──> idle <──> busy
+                        └──────────── dead ───────────┘
+
+While an instance is idle its process is parked in a trapped call, under a notification id. A command
+goes out by answering that call, and comes back as the process's next trapped call, in the receiving
+thread. Nothing here waits.
+"""
+
+import errno
+import mmap
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from gentee.abi import ta_channel as ch
+from gentee.abi.gp import TEE_ERROR_CANCEL, TEE_ORIGIN_TEE
+from gentee.abi.linux_tee import (
+    TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT,
+)
+from gentee.core.host import Host
+from gentee.core.params import TeeParam
+from gentee.core.shm import TeeShm
+from gentee.core.workers import WORKERS
+from gentee.errors import OutOfMemory, TeeError
+from gentee.linux.events import Timer
+from gentee.linux.shm import create_shm, reopen
+from gentee.secure.commands import CallCommand, Command
+from gentee.secure.log import ServiceLog
+from gentee.secure.store import Service
+from gentee.secure.warm_parent import Birth, WarmParent
+from gentee.secure.window import Layout, Window
+
+if TYPE_CHECKING:
+    from gentee.linux.notify import Notifier
+
+# More bytes than this are copied by a thread of their own: the receiving thread serves everybody.
+_COPY_INLINE = 256 << 10
+
+
+class CreateCommand(Command):
+    """Load the service and create the instance; what follows waits until it is done."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(ch.TA_CREATE)
+
+    def write(self, instance: "Instance") -> int:
+        super().write(instance)
+        fd = instance.install_source()
+        words = instance.words
+        words[ch.M_FUNC] = fd
+        words[ch.M_UUID] = int.from_bytes(instance.service.uuid[:8], "little")
+        words[ch.M_UUID + 1] = int.from_bytes(instance.service.uuid[8:], "little")
+        return self.op
+
+    def done(self, instance: "Instance") -> None:
+        instance.created(instance.words[ch.M_RET] & 0xFFFF_FFFF)
+
+
+class DestroyCommand(Command):
+    """Call the destroy entry point; the process ends by itself."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(ch.TA_DESTROY)
+
+
+class InstanceOwner(Protocol):
+    """What an instance tells the TEE about itself."""
+
+    def instance_ended(self, instance: "Instance") -> None:
+        """Its process is gone."""
+
+    def session_refused(self, instance: "Instance") -> None:
+        """A session that it was to have was not opened."""
+
+
+class Instance:
+    """One instance.
+
+    :param owner: is told, once and in the events thread, when its process is gone.
+    :param after: an instance that must have ended before this one starts, where a service has at
+        most one at a time.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        warm_parent: WarmParent,
+        service: Service,
+        source: bytes,
+        owner: "InstanceOwner",
+        after: "Instance | None" = None,
+    ) -> None:
+        self.service = service
+        self.sessions: set[int] = set()
+        self.window = Window()
+        self.pid = 0
+        self.dead = False
+        self.create_error = 0
+        self.successors: list[Callable[[], None]] = []
+        self._host = host
+        self._warm_parent = warm_parent
+        self._source = source
+        self._owner = owner
+        self._tid = 0
+        self._pidfd = -1
+        # Protects _current, _queue, _idle, _unmaps and dead.
+        self._lock = threading.Lock()
+        self._current: Command | None = CreateCommand()
+        self._queue: deque[Command] = deque()
+        self._idle = False  # parked, and free for a command
+        self._started = False
+        self._parked = 0  # the notification that the next answer goes to
+        self._wait_id = 0
+        self._wait_timer: Timer | None = None
+        self._maps: dict[TeeShm, int] = {}
+        self._unmaps: list[int] = []
+        self._next_key = ch.WINDOW_KEY
+        self._log: ServiceLog | None = None
+        self._page = create_shm(ch.MAILBOX_SIZE, "tee_mailbox")
+        self.mailbox = mmap.mmap(self._page, ch.MAILBOX_SIZE)
+        self.words = memoryview(self.mailbox).cast("Q")
+        self._notifier: Notifier = warm_parent.notifier
+        if after is None or after.dead:
+            self._spawn()
+        else:
+            after.successors.append(self._spawn)
+
+    # The process comes to life.
+
+    def _spawn(self) -> None:
+        self._warm_parent.spawn(Birth(self._hello, self._pid_known, self._spawn_failed))
+
+    def _hello(self, notify_id: int, tid: int) -> None:
+        """Receiving thread: the new process introduces itself and gets log and mailbox."""
+        notifier = self._notifier
+        self._tid = tid
+        notifier.services[tid] = self._trapped
+        self._log = ServiceLog(self._host, self.service.name)
+        for number in (1, 2):
+            notifier.replace_fd(notify_id, self._log.writer, number, 0)
+        self._log.started()
+        notifier.answer_fd(notify_id, self._page, os.O_CLOEXEC)
+        os.close(self._page)
+        self._page = -1
+
+    def _pid_known(self, pid: int) -> None:
+        """Events thread. The process is not collected before we say so, so the pid is its own."""
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._host.events.add(self._pidfd, self._process_ended)
+
+    def _spawn_failed(self) -> None:
+        self._host.events.call_soon(self._die)
+
+    # Commands go out and come back.
+
+    def submit(self, command: Command) -> None:
+        """Give ``command``, now or when those before it are done. Any thread."""
+        with self._lock:
+            dead = self.dead
+            ready = self._idle and not dead
+            if ready:
+                self._idle = False
+                self._current = command
+            elif not dead:
+                self._queue.append(command)
+        if ready:
+            self._dispatch(command)
+        elif dead:
+            command.died(self)
+
+    def _dispatch(self, command: Command) -> None:
+        """The process is parked, and ``command`` is the current one."""
+        if command.bulk() > _COPY_INLINE:
+            WORKERS.submit(lambda: self._write_and_go(command))
+        else:
+            self._write_and_go(command)
+
+    def _write_and_go(self, command: Command) -> None:
+        try:
+            op = command.write(self)
+            if self._unmaps:
+                self._write_unmaps()
+        except (OSError, TeeError) as error:
+            if self._claim(command):
+                command.failed(self, error)
+                self._go_on()
+            return
+        # False: it was killed while parked. Its end follows, and takes the command along.
+        self._notifier.answer(self._parked, op)
+
+    def _claim(self, command: Command) -> bool:
+        """Whether ``command`` is still the current one; then it is the caller's to finish."""
+        with self._lock:
+            mine = self._current is command
+            if mine:
+                self._current = None
+            return mine
+
+    def _go_on(self) -> None:
+        """The process is parked and nothing is current: give the next command, or be idle."""
+        with self._lock:
+            following = self._queue.popleft() if self._queue else None
+            self._current = following
+            self._idle = following is None
+        if following is not None:
+            self._dispatch(following)
+
+    def _trapped(self, notify_id: int, request: int, argument: int) -> None:
+        """Receiving thread: the process made a trapped call."""
+        if request == ch.TA_IOC_NEXT:
+            self._came_back(notify_id)
+        elif request == ch.TA_IOC_WAIT:
+            self._wait(notify_id, argument)
+        else:
+            self._notifier.answer(notify_id, 0, errno.EINVAL)
+
+    def _came_back(self, notify_id: int) -> None:
+        command = self._current
+        if command is None:  # after its end became known: the notification is void
+            return
+        if not self._started:
+            # Its first one: nothing was done yet.
+            self._started = True
+            self._parked = notify_id
+            self._dispatch(command)
+        elif self.words[ch.M_FLAGS] & ch.R_LOGGED:
+            # Its lines go to the terminal before the client goes on. Never in this thread.
+            self.words[ch.M_FLAGS] = 0
+            self._host.events.call_soon(lambda: self._finish_logged(notify_id, command))
+        elif command.bulk() > _COPY_INLINE:
+            WORKERS.submit(lambda: self._finish(notify_id, command))
+        else:
+            self._finish(notify_id, command)
+
+    def _finish_logged(self, notify_id: int, command: Command) -> None:
+        if self._log is not None:
+            self._log.drain()
+        self._finish(notify_id, command)
+
+    def _finish(self, notify_id: int, command: Command) -> None:
+        if not self._claim(command):
+            return  # it died meanwhile, and the command with it
+        self._parked = notify_id
+        try:
+            command.done(self)
+        finally:
+            self._go_on()
+
+    # Memory.
+
+    def write_params(self, params: list[TeeParam], layout: Layout | None) -> None:
+        """Put parameters into the mailbox, and map what the process has not mapped yet."""
+        words = self.words
+        types = 0
+        new_maps = 0
+        if layout is not None:
+            if self.window.fit(layout.size):
+                new_maps = self._map(new_maps, ch.WINDOW_KEY, self.window.fd, self.window.size)
+                self.window.mapped()
+            self.window.copy_in(layout)
+        for index, param in enumerate(params):
+            kind = param.attr
+            types |= kind << 4 * index
+            base = ch.M_PARAMS + 3 * index
+            words[base + 1] = param.b
+            if kind < TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT:
+                words[base] = param.a & 0xFFFF_FFFF
+                words[base + 1] = param.b & 0xFFFF_FFFF
+                continue
+            shm = param.shm
+            if shm is None:
+                words[base], words[base + 2] = 0, ch.NULL_KEY
+            elif shm.backing is not None:
+                assert layout is not None
+                words[base], words[base + 2] = layout.place_of(param), ch.WINDOW_KEY
+            else:
+                key = self._maps.get(shm)
+                if key is None:
+                    self._next_key += 1
+                    key = self._next_key
+                    new_maps = self._map(new_maps, key, shm.fd, shm.size)
+                    self._maps[shm] = key
+                    if shm.priv is None:
+                        shm.priv = set()
+                    assert isinstance(shm.priv, set)
+                    shm.priv.add(self)  # who is told when it ends
+                words[base], words[base + 2] = param.a, key
+        words[ch.M_NUM_MAPS] = new_maps
+        words[ch.M_PARAM_TYPES] = types
+
+    def _map(self, count: int, key: int, fd: int, size: int) -> int:
+        number = self._notifier.install_fd(self._parked, fd, os.O_CLOEXEC)
+        if number is None:
+            raise OutOfMemory("the instance is gone")
+        base = ch.M_MAPS + 3 * count
+        words = self.words
+        words[base], words[base + 1], words[base + 2] = key, number, size
+        return count + 1
+
+    def _write_unmaps(self) -> None:
+        with self._lock:
+            keys, self._unmaps = self._unmaps[: ch.MAX_UNMAPS], self._unmaps[ch.MAX_UNMAPS :]
+        words = self.words
+        words[ch.M_NUM_UNMAPS] = len(keys)
+        for index, key in enumerate(keys):
+            words[ch.M_UNMAPS + index] = key
+
+    def forget_shm(self, shm: TeeShm) -> None:
+        """``shm`` ended: the process drops its map, now if it is idle, else before its next call."""
+        with self._lock:
+            key = self._maps.pop(shm, None)
+            if key is None:
+                return
+            self._unmaps.append(key)
+        self.submit(Command(ch.TA_UNMAP))
+
+    def install_source(self) -> int:
+        """Hand the service's source over as a descriptor that can only be read; its number."""
+        fd = create_shm(max(1, len(self._source)), "tee_service")
+        try:
+            os.pwrite(fd, self._source, 0)
+            readonly = reopen(fd, os.O_RDONLY)
+        finally:
+            os.close(fd)
+        try:
+            number = self._notifier.install_fd(self._parked, readonly, os.O_CLOEXEC)
+        finally:
+            os.close(readonly)
+        if number is None:
+            raise OutOfMemory("the instance is gone")
+        return number
+
+    # Cancellation and waiting.
+
+    def cancel(self, command: CallCommand) -> None:
+        """The client asks to end ``command`` early (TEEC_RequestCancellation). Any thread."""
+        with self._lock:
+            queued = command in self._queue
+            if queued:
+                self._queue.remove(command)
+            running = self._current is command
+        if queued:
+            command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
+        elif running:
+            self.words[ch.M_CANCEL] = 1
+            self._host.events.call_soon(lambda: self._end_wait(1))
+
+    def _wait(self, notify_id: int, milliseconds: int) -> None:
+        self._wait_id = notify_id
+        milliseconds &= 0xFFFF_FFFF
+        if milliseconds != 0xFFFF_FFFF:
+            self._wait_timer = self._host.events.call_later(
+                milliseconds / 1000, lambda: self._end_wait(0, notify_id)
+            )
+        if self.words[ch.M_CANCEL]:
+            self._host.events.call_soon(lambda: self._end_wait(1))
+
+    def _end_wait(self, value: int, only: int = 0) -> None:
+        """Events thread: time is up, or the wait is cancelled."""
+        notify_id = self._wait_id
+        if not notify_id or (only and only != notify_id):
+            return
+        self._wait_id = 0
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+            self._wait_timer = None
+        self._notifier.answer(notify_id, value)
+
+    # Sessions, and the end.
+
+    def created(self, result: int) -> None:
+        """The create entry point returned ``result``; unless it is success the instance ends."""
+        if result:
+            self.create_error = result
+            self.kill()
+
+    def session_refused(self, session: int) -> None:
+        """The session was not opened after all."""
+        self.sessions.discard(session)
+        self._owner.session_refused(self)
+
+    def destroy(self) -> None:
+        """The last session is closed: let the instance end by itself."""
+        self.submit(DestroyCommand())
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def _process_ended(self) -> None:
+        """Events thread: the process is gone."""
+        self._host.events.remove(self._pidfd)
+        self._notifier.services.pop(self._tid, None)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        self._warm_parent.reap(self.pid)
+        self._die()
+
+    def _die(self) -> None:
+        with self._lock:
+            if self.dead:
+                return
+            self.dead = True
+            commands = [self._current] if self._current is not None else []
+            commands += self._queue
+            self._current = None
+            self._queue.clear()
+        if self._log is not None:
+            self._log.close()
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+        for command in commands:
+            command.died(self)
+        # Mailbox and window are left to the last reference: another thread may be using them.
+        for shm in self._maps:
+            assert isinstance(shm.priv, set)
+            shm.priv.discard(self)
+        self._maps.clear()
+        if self._page >= 0:
+            os.close(self._page)
+            self._page = -1
+        self._owner.instance_ended(self)
+        for start in self.successors:
+            start()

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The warm parent, seen from the TEE: forks a service's process on request, in about 1 ms.
+
+It is a fresh interpreter below the trapped root (:mod:`gentee.ta.warm_parent`). Each spawn carries
+a token that only the two and the new process know; with it the process introduces itself in its
+first trapped call, so no client can pass for a service. A process is collected only after the TEE
+said that it knows of its end: until then its number cannot be used again.
+"""
+
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from struct import Struct
+
+from gentee.core.host import Host
+from gentee.linux.notify import Notifier
+
+_SPAWN = Struct("<cQ")  # 'S' token
+_REAP = Struct("<ci")  # 'R' pid
+_SPAWNED = Struct("<ciQ")  # 'P' pid token; -errno instead of a pid when it failed
+
+MODULE = "gentee.ta.warm_parent"
+
+
+class Birth:
+    """A process that was asked for."""
+
+    __slots__ = ("failed", "hello", "pid_known")
+
+    def __init__(
+        self,
+        hello: Callable[[int, int], None],
+        pid_known: Callable[[int], None],
+        failed: Callable[[], None],
+    ) -> None:
+        self.hello = hello  # (notification id, thread id), in the receiving thread, once
+        self.pid_known = pid_known  # (pid), in the events thread, before or after hello
+        self.failed = failed  # there will be no process
+
+
+class WarmParent:
+    """Starts the warm parent at first need and speaks with it."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._lock = threading.Lock()  # protects _socket and _births
+        self._socket: socket.socket | None = None
+        self._births: dict[int, Birth] = {}  # by token, until the pid is known
+        self._notifier: Notifier | None = None
+
+    @property
+    def notifier(self) -> Notifier:
+        """The receiving end that the services are trapped by."""
+        if self._notifier is None:
+            self._notifier = self._host.notifier()
+        return self._notifier
+
+    def start(self) -> None:
+        """Start it if it is not there yet; returns at once."""
+        with self._lock:
+            if self._socket is not None:
+                return
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._notifier = self._host.notifier()
+                self._host.spawn_trapped(MODULE, theirs.fileno())
+            self._socket = mine
+        self._host.events.add(mine.fileno(), self._read)
+
+    def spawn(self, birth: Birth) -> None:
+        """Fork a process; ``birth``'s callbacks follow."""
+        self.start()
+        token = secrets.randbits(62)
+        with self._lock:
+            self._births[token] = birth
+            sock = self._socket
+        self.notifier.introductions[token] = birth.hello
+        assert sock is not None
+        try:
+            sock.send(_SPAWN.pack(b"S", token))
+        except OSError:
+            self._fail(token)
+
+    def reap(self, pid: int) -> None:
+        """The end of ``pid`` is known here: its number may be used again."""
+        sock = self._socket
+        if sock is not None:
+            try:
+                sock.send(_REAP.pack(b"R", pid))
+            except OSError:  # it is gone, and all its children with it
+                pass
+
+    def close(self) -> None:
+        """End it; services that still run end with it."""
+        with self._lock:
+            sock, self._socket = self._socket, None
+        if sock is not None:
+            self._host.events.remove(sock.fileno())
+            sock.close()
+
+    def _read(self) -> None:
+        sock = self._socket
+        if sock is None:
+            return
+        data = sock.recv(64)
+        if len(data) != _SPAWNED.size:
+            self._ended()
+            return
+        _kind, pid, token = _SPAWNED.unpack(data)
+        if pid < 0:
+            self._fail(token)
+            return
+        with self._lock:
+            birth = self._births.pop(token, None)
+        if birth is not None:
+            birth.pid_known(pid)
+
+    def _fail(self, token: int) -> None:
+        self.notifier.introductions.pop(token, None)
+        with self._lock:
+            birth = self._births.pop(token, None)
+        if birth is not None:
+            birth.failed()
+
+    def _ended(self) -> None:
+        self.close()
+        self._host.warn("the warm parent of trusted services ended; the next session starts another")
+        for token in tuple(self._births):
+            self._fail(token)

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The inside of a service's process: commands in, entry points called, results out."""
+
+import fcntl
+import io
+import mmap
+import os
+import sys
+import time
+import traceback
+import types
+from typing import Any
+
+from gentee.abi import ta_channel as ch
+from gentee.abi.gp import TEE_ERROR_TARGET_DEAD, TEE_SUCCESS, result_name
+from gentee.errors import Cancel, TaPanic, TeeError
+from gentee.linux import arch
+from gentee.linux.libc import set_process_name, syscall
+from gentee.ta.api import TASK, Memref, Param, TrustedApplication, Value
+
+_NO_PARAMS: list[Param] = [None, None, None, None]
+
+
+def prepare() -> None:
+    """Import now, once, what each service will need."""
+    import gentee.ta  # noqa: F401
+
+
+class _LogStream(io.TextIOBase):
+    """stdout and stderr of a service: whole lines, each with its level."""
+
+    def __init__(self, service: "ServiceProcess", level: int) -> None:
+        self._service = service
+        self._level = level
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._service.log(self._level, line)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._rest:
+            self._service.log(self._level, self._rest)
+            self._rest = ""
+
+
+class ServiceProcess:
+    """The one service of this process."""
+
+    def __init__(self, mailbox: mmap.mmap) -> None:
+        self._words = memoryview(mailbox).cast("Q")
+        self._maps: dict[int, mmap.mmap] = {}
+        self._left_maps: list[mmap.mmap] = []  # still seen by a view that the service kept
+        self._sessions: dict[int, Any] = {}
+        self._service: TrustedApplication | None = None
+        self._views: list[memoryview] = []
+        TASK.log = self.log
+        TASK.wait = self.wait
+        TASK.cancelled = self._cancelled
+
+    def run(self) -> None:
+        """Serve commands until the instance is destroyed."""
+        ioctl, words = fcntl.ioctl, self._words
+        next_command = ch.TA_IOC_NEXT
+        while True:
+            op = ioctl(0, next_command, 0)
+            if op == ch.TA_INVOKE:
+                words[ch.M_RET] = self._call(self._invoke)
+            elif op == ch.TA_OPEN_SESSION:
+                words[ch.M_RET] = self._call(self._open_session)
+            elif op == ch.TA_CLOSE_SESSION:
+                words[ch.M_RET] = self._call(self._close_session)
+            elif op == ch.TA_CREATE:
+                words[ch.M_RET] = self._call(self._create)
+            elif op == ch.TA_DESTROY:
+                if self._service is not None:
+                    self._call(self._service.TA_DestroyEntryPoint)
+                self._flush()
+                os._exit(0)
+            if words[ch.M_NUM_UNMAPS]:
+                self._unmap()
+
+    def _call(self, entry_point: Any) -> int:
+        TASK.masked = True
+        try:
+            entry_point()
+        except TeeError as error:
+            return error.code
+        except TaPanic as panic:
+            self._panic(panic.code)
+        except BaseException:
+            self.log(1, traceback.format_exc().rstrip())
+            self._panic(TEE_ERROR_TARGET_DEAD)
+        return TEE_SUCCESS
+
+    def _panic(self, code: int) -> None:
+        self._flush()
+        self.log(1, f"panic, code {result_name(code)}")
+        os._exit(1)
+
+    def _flush(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    # Entry points.
+
+    def _create(self) -> None:
+        fd = self._words[ch.M_FUNC]
+        uuid = self._words[ch.M_UUID : ch.M_UUID + 2].tobytes().hex()
+        size = os.fstat(fd).st_size
+        source = os.pread(fd, size, 0)
+        os.close(fd)
+        module = types.ModuleType("service")
+        module.__file__ = f"<service {uuid}>"
+        sys.modules["service"] = module
+        # Running the service's own code is what this process is for.
+        exec(compile(source.rstrip(b"\0"), module.__file__, "exec"), module.__dict__)
+        for value in list(vars(module).values()):
+            is_class = isinstance(value, type) and issubclass(value, TrustedApplication)
+            if is_class and value.uuid.replace("-", "").lower() == uuid:
+                service = value()
+                set_process_name(f"ta:{service.name or value.__name__}")
+                service.TA_CreateEntryPoint()
+                self._service = service
+                return
+        raise RuntimeError("no TrustedApplication with its UUID in the service's file")
+
+    def _open_session(self) -> None:
+        assert self._service is not None
+        words = self._words
+        types_ = words[ch.M_PARAM_TYPES]
+        params = self._params(types_) if types_ else list(_NO_PARAMS)
+        try:
+            context = self._service.TA_OpenSessionEntryPoint(types_, params)
+            self._sessions[words[ch.M_SESSION]] = context
+        finally:
+            if types_:
+                self._write_params(types_, params)
+
+    def _invoke(self) -> None:
+        assert self._service is not None
+        words = self._words
+        types_ = words[ch.M_PARAM_TYPES]
+        context = self._sessions[words[ch.M_SESSION]]
+        if not types_:
+            self._service.TA_InvokeCommandEntryPoint(
+                context, words[ch.M_FUNC], 0, list(_NO_PARAMS)
+            )
+            return
+        params = self._params(types_)
+        try:
+            self._service.TA_InvokeCommandEntryPoint(context, words[ch.M_FUNC], types_, params)
+        finally:
+            self._write_params(types_, params)
+
+    def _close_session(self) -> None:
+        assert self._service is not None
+        context = self._sessions.pop(self._words[ch.M_SESSION], None)
+        self._service.TA_CloseSessionEntryPoint(context)
+
+    # Parameters: values as objects, references as views of the client's pages.
+
+    def _params(self, types_: int) -> list[Param]:
+        words = self._words
+        for index in range(words[ch.M_NUM_MAPS]):
+            key, fd, size = words[ch.M_MAPS + 3 * index : ch.M_MAPS + 3 * index + 3]
+            self._drop(self._maps.pop(key, None))
+            self._maps[key] = mmap.mmap(fd, size)
+            os.close(fd)
+        words[ch.M_NUM_MAPS] = 0
+        params: list[Param] = []
+        for index in range(4):
+            kind = types_ >> 4 * index & 0xF
+            base = ch.M_PARAMS + 3 * index
+            if kind == 0:
+                params.append(None)
+            elif kind <= 3:
+                params.append(Value(words[base], words[base + 1]) if kind != 2 else Value())
+            else:
+                params.append(self._memref(kind, words[base], words[base + 1], words[base + 2]))
+        return params
+
+    def _memref(self, kind: int, offset: int, size: int, key: int) -> Memref:
+        if key == ch.NULL_KEY:
+            return Memref(None, size)
+        with memoryview(self._maps[key]) as whole:
+            view = whole[offset : offset + size]
+        self._views.append(view)
+        if kind == 5:
+            view = view.toreadonly()
+            self._views.append(view)
+        return Memref(view, size)
+
+    def _write_params(self, types_: int, params: list[Param]) -> None:
+        words = self._words
+        for index, param in enumerate(params):
+            kind = types_ >> 4 * index & 0xF
+            base = ch.M_PARAMS + 3 * index
+            if isinstance(param, Value) and kind in (2, 3):
+                words[base] = param.a & 0xFFFF_FFFF
+                words[base + 1] = param.b & 0xFFFF_FFFF
+            elif isinstance(param, Memref) and kind in (6, 7):
+                words[base + 1] = param.size & 0xFFFF_FFFF_FFFF_FFFF
+        # The client's pages are the service's for this call only.
+        for view in reversed(self._views):
+            view.release()
+        self._views.clear()
+
+    def _unmap(self) -> None:
+        words = self._words
+        for key in words[ch.M_UNMAPS : ch.M_UNMAPS + words[ch.M_NUM_UNMAPS]].tolist():
+            self._drop(self._maps.pop(key, None))
+        words[ch.M_NUM_UNMAPS] = 0
+
+    def _drop(self, area: mmap.mmap | None) -> None:
+        if area is not None:
+            self._left_maps.append(area)
+        left, self._left_maps = self._left_maps, []
+        for old in left:
+            try:
+                old.close()
+            except BufferError:  # the service kept a view: it goes when that goes
+                self._left_maps.append(old)
+
+    # What services ask for.
+
+    def log(self, level: int, text: str) -> None:
+        """Write lines to the log."""
+        self._words[ch.M_FLAGS] = ch.R_LOGGED
+        mark = b"\x01%d" % level
+        data = b"".join(
+            mark + line.encode("utf-8", "backslashreplace")[: ch.LOG_LINE_MAX] + b"\n"
+            for line in str(text).split("\n")
+        )
+        while data:
+            data = data[os.write(1, data) :]
+
+    def wait(self, milliseconds: int, masked: bool) -> None:
+        """TEE_Wait."""
+        if masked and milliseconds != 0xFFFF_FFFF:
+            time.sleep(milliseconds / 1000)
+            return
+        argument = milliseconds - (1 << 32) if milliseconds >= 1 << 31 else milliseconds
+        if fcntl.ioctl(0, ch.TA_IOC_WAIT, argument) == 1 and not masked:
+            raise Cancel("cancelled by the client")
+
+    def _cancelled(self) -> bool:
+        return self._words[ch.M_CANCEL] != 0
+
+
+def serve(token: int) -> None:
+    """Introduce this process with its token and serve; never returns."""
+    page = syscall("hello", arch.NATIVE["ioctl"], 0, ch.TA_IOC_HELLO, token)
+    mailbox = mmap.mmap(page, ch.MAILBOX_SIZE)
+    os.close(page)
+    process = ServiceProcess(mailbox)
+    sys.stdout = _LogStream(process, 2)
+    sys.stderr = _LogStream(process, 1)
+    process.run()
+
+
