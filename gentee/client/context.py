@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""TEEC_Context: GP TEE Client API 1.0 §4.3.2, §4.5.2, §4.5.3, §4.5.8."""
+"""TEEC_Context: GP TEE Client API 1.0 §4.3 and §4.5."""
 
 import threading
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from gentee.client.device_door import DeviceDoor
 from gentee.client.doors import Door, Version
 from gentee.client.memory import SharedMemory
 from gentee.client.operation import Operation
-from gentee.client.session import Session, choose_operation
+from gentee.client.session import Session, choose_operation, close_session
 from gentee.errors import BadParameters, BadState, TeeError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Context:
         except BaseException:
             # The TEE may have opened it, and then a result could not be taken.
             if opened:
-                door.close_session(opened)
+                close_session(door, opened)
             raise
         return session
 

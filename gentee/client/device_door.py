@@ -7,8 +7,8 @@ Some facts about this side of the device
 - ``fcntl.ioctl`` copies an argument of up to 1024 bytes and lets other threads run meanwhile, so a
   call that waits in the TEE stops only its own thread. The parameters lie behind a pointer in the
   argument and are not copied: their block must stay in its place.
-- A signal can interrupt a call (EINTR). Whether the TEE has run it by then is not known, so it is
-  not made again: the caller gets what libteec would say, unless the handler raises.
+- Some TEEs let a signal interrupt a call (EINTR). Whether it has run by then is not known, so it is
+  not made again: the caller gets what libteec would say, unless the signal's handler raises.
 - Shared memory ends when its descriptor is closed and its mapping is gone. Python's ``mmap`` keeps
   a duplicate of the descriptor for as long as it maps.
 """
@@ -116,10 +116,16 @@ class DeviceDoor(Door):
         except ValueError:
             raise OSError(errno.EBADF, "the context is closed") from None
 
+    def _take_block(self) -> _ArgBlock:
+        try:
+            return self._blocks.pop()
+        except IndexError:
+            return _ArgBlock()
+
     def open_session(
         self, uuid: bytes, login: int, data: bytes, cancel_id: int, words: list[int]
     ) -> tuple[int, int, int]:
-        block = self._blocks.pop() if self._blocks else _ArgBlock()
+        block = self._take_block()
         try:
             TEE_IOCTL_OPEN_SESSION_ARG.pack_into(
                 block.data, 0, uuid, data, login, cancel_id, 0, 0, 0, _NUM_PARAMS
@@ -134,7 +140,7 @@ class DeviceDoor(Door):
         return ret, ret_origin, session
 
     def invoke(self, session: int, func: int, cancel_id: int, words: list[int]) -> tuple[int, int]:
-        block = self._blocks.pop() if self._blocks else _ArgBlock()
+        block = self._take_block()
         try:
             TEE_IOCTL_INVOKE_ARG.pack_into(
                 block.data, 0, func, session, cancel_id, 0, 0, _NUM_PARAMS

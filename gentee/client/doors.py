@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""API between the TEE Client API and its doors: what a client needs of a TEE, however it gets there.
+"""API provided by a door to the TEE Client API: what a client needs of a TEE.
 
 A door is one open context of one TEE, in the terms of <linux/tee.h>. Its methods carry the names of
 the ioctls, raise ``OSError`` as those fail, and may be called from several threads at once.

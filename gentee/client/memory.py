@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""TEEC_SharedMemory: GP TEE Client API 1.0 §4.3.5, §4.5.5 to §4.5.7, on the roads of libteec.
+"""TEEC_SharedMemory: GP TEE Client API 1.0 §4.3 and §4.5, on the roads of libteec.
 
 The TEE's capabilities decide how memory gets there. With TEE_GEN_CAP_REG_MEM the TEE is told of the
 client's own memory, where it is. Without it, memory is allocated by the TEE and mapped; what a
 client registers then has a shadow there, and bytes are copied around each call that uses it.
 """
 
+import errno
 import mmap
+import sys
 from typing import TYPE_CHECKING
 
 from gentee.abi.gp import TEEC_MEM_INPUT, TEEC_MEM_OUTPUT, TEEC_ORIGIN_API
 from gentee.abi.linux_tee import TEE_GEN_CAP_REG_MEM
 from gentee.client.doors import Door, DoorMemory
-from gentee.errors import BadParameters, BadState, OutOfMemory, TeeError
+from gentee.errors import BadParameters, BadState, GenericError, OutOfMemory
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,7 +27,7 @@ INPUT = TEEC_MEM_INPUT  # client to TA
 OUTPUT = TEEC_MEM_OUTPUT  # TA to client
 INOUT = TEEC_MEM_INPUT | TEEC_MEM_OUTPUT
 
-# No TEE shares no bytes: what is empty gets as many, as in libteec.
+# There is no shared memory of no bytes: what is empty gets as many, as in libteec.
 _LEAST = 8
 
 
@@ -33,10 +35,6 @@ def check_direction(direction: int) -> None:
     """BadParameters (origin API) unless ``direction`` is INPUT, OUTPUT or both."""
     if direction not in (INPUT, OUTPUT, INOUT):
         raise BadParameters("direction", TEEC_ORIGIN_API)
-
-
-def _out_of_memory(error: OSError) -> TeeError:
-    return OutOfMemory(error.strerror or str(error), TEEC_ORIGIN_API)
 
 
 class Block:
@@ -70,32 +68,43 @@ class Block:
     def allocate(cls, door: Door, size: int) -> "Block":
         """New memory of ``size`` bytes; OutOfMemory as in libteec, whatever the reason."""
         try:
-            if door.version[2] & TEE_GEN_CAP_REG_MEM:
-                own = mmap.mmap(-1, max(size, _LEAST))
-                try:
-                    memory = door.shm_register(own)
-                except BaseException:
-                    own.close()
-                    raise
-                return cls(memory, memoryview(own)[:size], None, own)
+            return cls._make(door, size)
+        except OSError as error:
+            raise OutOfMemory(error.strerror or str(error), TEEC_ORIGIN_API) from error
+
+    @classmethod
+    def _make(cls, door: Door, size: int) -> "Block":
+        if size > sys.maxsize:
+            raise OSError(errno.ENOMEM, "more than there can be")
+        if not door.version[2] & TEE_GEN_CAP_REG_MEM:
             memory = door.shm_alloc(max(size, _LEAST))
-        except (OSError, OverflowError) as error:
-            if isinstance(error, OverflowError):
-                raise OutOfMemory("more than there can be", TEEC_ORIGIN_API) from error
-            raise _out_of_memory(error) from error
-        return cls(memory, memory.view[:size], None, None)
+            return cls(memory, memory.view[:size], None, None)
+        own = mmap.mmap(-1, max(size, _LEAST))
+        try:
+            memory = door.shm_register(own)
+        except BaseException:
+            own.close()
+            raise
+        return cls(memory, memoryview(own)[:size], None, own)
 
     @classmethod
     def register(cls, door: Door, buffer: "ReadableBuffer") -> "Block":
         """Memory of the client. What is read-only is never shown to a TEE, only a copy of it."""
         view = memoryview(buffer).cast("B")
-        if view.nbytes and not view.readonly and door.version[2] & TEE_GEN_CAP_REG_MEM:
+        can_register = bool(door.version[2] & TEE_GEN_CAP_REG_MEM)
+        if can_register and view.nbytes and not view.readonly:
             try:
                 return cls(door.shm_register(view), view, None, None)
             except OSError:
                 # As libteec: the kernel may not like this memory, and likes other.
                 pass
-        block = cls.allocate(door, view.nbytes)
+        try:
+            block = cls._make(door, view.nbytes)
+        except OSError as error:
+            detail = error.strerror or str(error)
+            if can_register and error.errno != errno.ENOMEM:
+                raise GenericError(detail, TEEC_ORIGIN_API) from error
+            raise OutOfMemory(detail, TEEC_ORIGIN_API) from error
         block.shadow = block.buffer
         block.buffer = view
         return block
@@ -137,7 +146,11 @@ class SharedMemory:
         self.flags = flags
         self.size = block.size
         self._block: Block | None = block
-        context._remember(self)
+        try:
+            context._remember(self)
+        except BaseException:
+            block.release()
+            raise
 
     @classmethod
     def allocate(cls, context: "Context", size: int, flags: int = INOUT) -> "SharedMemory":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""TEEC_Operation and TEEC_RequestCancellation: GP TEE Client API 1.0 §4.3.9, §4.5.11."""
+"""TEEC_Operation and TEEC_RequestCancellation: GP TEE Client API 1.0 §4.3 and §4.5."""
 
 import itertools
 import threading

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""TEEC_Parameter: values and the three kinds of memory reference, GP TEE Client API 1.0 §4.3.6 ff.
+"""TEEC_Parameter: values and the three kinds of memory reference, GP TEE Client API 1.0 §4.3.
 
 ======================  ================================  =========================================
 here                    Client API                        type in paramTypes

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""TEEC_Session: GP TEE Client API 1.0 §4.3.4, §4.5.9, §4.5.10."""
+"""TEEC_Session: GP TEE Client API 1.0 §4.3 and §4.5."""
 
 from typing import TYPE_CHECKING
 
 from gentee.abi.gp import TEE_SUCCESS, TEEC_ORIGIN_API
+from gentee.client.doors import Door
 from gentee.client.operation import Operation
 from gentee.errors import BadParameters, BadState, TeeError
 
@@ -62,10 +63,7 @@ class Session:
             return
         self._open = False
         self.context._forget(self)
-        try:
-            self.context.door.close_session(self.id)
-        except OSError:  # the TEE is gone, and the session with it
-            pass
+        close_session(self.context.door, self.id)
 
     def __enter__(self) -> "Session":
         return self
@@ -80,6 +78,14 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.id} of {self.context.door.name}{'' if self._open else ', closed'}>"
+
+
+def close_session(door: Door, session_id: int) -> None:
+    """TEE_IOC_CLOSE_SESSION, which nobody can do anything about when it fails."""
+    try:
+        door.close_session(session_id)
+    except OSError:  # the TEE is gone, and the session with it
+        pass
 
 
 def choose_operation(

@@ -34,6 +34,9 @@ class Answers:
         notify_id, tid, _ = arg.door
         error = arg.error
         if not error:
+            # The call may have taken long: the caller can be gone, and its number another's.
+            if not self.notifier.is_valid(notify_id):
+                return False
             try:
                 write_memory(tid, pieces)
             except OSError:

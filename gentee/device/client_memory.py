@@ -29,9 +29,11 @@ class ClientMemory(Backing):
         self._address = address
 
     def copy_in(self, offset: int, view: memoryview) -> None:
+        self._process.check_alive()
         read_memory_into(self._process.pid, self._address + offset, view)
 
     def copy_out(self, offset: int, view: memoryview) -> None:
+        self._process.check_alive()
         write_memory_from(self._process.pid, self._address + offset, view)
 
     def identity(self) -> tuple[object, int]:

@@ -72,7 +72,7 @@ def _read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, in
     if buf_len > TEE_MAX_ARG_SIZE or buf_len < fixed.size:
         raise OSError(errno.EINVAL, "buf_len")
     offset = buf_ptr - uarg
-    if 0 <= offset and offset + buf_len <= len(data):
+    if offset >= 0 and offset + buf_len <= len(data):
         return data, offset, buf_len, buf_ptr
     return task.read(buf_ptr, buf_len), 0, buf_len, buf_ptr
 

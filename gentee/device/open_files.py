@@ -198,9 +198,7 @@ class OpenFiles:
         file.byte = self._next_byte
         kind = fcntl.F_RDLCK if flags & os.O_ACCMODE == os.O_RDONLY else fcntl.F_WRLCK
         try:
-            fcntl.fcntl(
-                plain, _F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, file.byte, 1, 0)
-            )
+            fcntl.fcntl(plain, _F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, file.byte, 1, 0))
             replace(reader, _cloexec_flag(task, fd))
         finally:
             os.close(reader)

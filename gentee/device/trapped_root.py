@@ -206,5 +206,3 @@ def exec_module(module: str, socket_fd: int) -> None:
     )
     argv = [sys.executable, "-I", "-c", code, package_parent, module, str(socket_fd)]
     os.execve(sys.executable, argv, {})
-
-

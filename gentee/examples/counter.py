@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Counter: one instance counts for all, and each session counts for itself."""
 
-from gentee.ta import BadParameters, IMSG, Params, TrustedApplication, Value
+from gentee.ta import IMSG, BadParameters, Params, TrustedApplication, Value
 
 COUNTER_NEXT = 0  # value out: a = calls of this session, b = calls of all sessions
 COUNTER_RESET = 1  # no parameters: this session starts again

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from gentee.ta import BadParameters, IMSG, Memref, Params, TrustedApplication
+from gentee.ta import IMSG, BadParameters, Memref, Params, TrustedApplication
 
 ECHO_COPY = 0  # memref in, memref out: the output gets the input's bytes
 ECHO_UPPER = 1  # memref in/out: ASCII letters become capitals, in place

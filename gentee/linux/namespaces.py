@@ -95,7 +95,10 @@ def cover_dev(names: list[str]) -> list[int]:
         mount("gentee-dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m")
         base = f"/proc/self/fd/{old}"
         for name in sorted(os.listdir(base)):
-            if name.startswith("tee") and name.removeprefix("teepriv").removeprefix("tee").isdigit():
+            if (
+                name.startswith("tee")
+                and name.removeprefix("teepriv").removeprefix("tee").isdigit()
+            ):
                 continue
             _bind_entry(f"{base}/{name}", f"/dev/{name}")
     finally:

@@ -167,11 +167,12 @@ class Notifier:
 
     def _addfd(self, notify_id: int, flags: int, fd: int, newfd: int, nflags: int) -> int | None:
         try:
-            return fcntl.ioctl(
+            number: int = fcntl.ioctl(
                 self.listener,
                 SECCOMP_IOCTL_NOTIF_ADDFD,
                 bytearray(SECCOMP_NOTIF_ADDFD.pack(notify_id, flags, fd, newfd, nflags)),
             )
+            return number
         except OSError as failure:
             self._gone(failure)
             return None

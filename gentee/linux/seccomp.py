@@ -31,7 +31,7 @@ import fcntl
 from struct import Struct
 
 from gentee.linux import arch
-from gentee.linux.libc import PR_SET_NO_NEW_PRIVS, oserror, prctl, syscall
+from gentee.linux.libc import PR_SET_NO_NEW_PRIVS, prctl, syscall
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_GET_NOTIF_SIZES = 3

@@ -19,9 +19,9 @@ Some facts about tasks
 import ctypes
 import errno
 import os
+import select
 import threading
 from collections.abc import Sequence
-from struct import Struct
 
 from gentee.linux import arch
 from gentee.linux.libc import libc, oserror, syscall
@@ -80,9 +80,7 @@ def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
         position += size
         index += 2
     writer.local[1] = position
-    done = _process_vm_writev(
-        tid, writer.local_address, 1, writer.remote_address, index >> 1, 0
-    )
+    done = _process_vm_writev(tid, writer.local_address, 1, writer.remote_address, index >> 1, 0)
     if done != position:
         raise OSError(errno.EFAULT, "process_vm_writev")
 
@@ -124,15 +122,24 @@ def write_memory_from(tid: int, address: int, view: memoryview) -> None:
 class Process:
     """A client process: what is kept of it while it lives."""
 
-    __slots__ = ("pid", "pidfd", "tasks", "told")
+    __slots__ = ("ended", "pid", "pidfd", "tasks", "told")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)  # readable when the process ends
         self.tasks: set[int] = set()
+        self.ended = False
         self.told = False  # its user was told that its memory cannot be read
 
+    def check_alive(self) -> None:
+        """OSError EFAULT once the process has ended: its number may be another's by now."""
+        poller = select.poll()
+        poller.register(self.pidfd, select.POLLIN)
+        if self.ended or poller.poll(0):
+            raise OSError(errno.EFAULT, "the process has ended")
+
     def close(self) -> None:
+        self.ended = True
         os.close(self.pidfd)
 
 

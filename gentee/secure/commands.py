@@ -71,13 +71,14 @@ class Command:
 class CallCommand(Command):
     """Open or invoke: somebody waits, and there may be parameters."""
 
-    __slots__ = ("arg", "layout")
+    __slots__ = ("arg", "cancelled", "layout")
 
     def __init__(self, op: int, arg: CallArg, session: int) -> None:
         self.op = op
         self.session = session
         self.arg = arg
         self.layout = None if not arg.params else _layout(arg)
+        self.cancelled = False
 
     def bulk(self) -> int:
         return self.layout.total if self.layout is not None else 0
@@ -87,6 +88,8 @@ class CallCommand(Command):
         arg = self.arg
         words[ch.M_SESSION] = self.session
         words[ch.M_CANCEL] = 0
+        if self.cancelled:  # while its memory was copied; looked at after the word was cleared
+            words[ch.M_CANCEL] = 1
         if arg.params:
             instance.write_params(arg.params, self.layout)
         else:
@@ -199,5 +202,3 @@ def check_gp_params(arg: CallArg) -> None:
         if param.attr & TEE_IOCTL_PARAM_ATTR_META:
             raise TeeError(TEE_ERROR_BAD_PARAMETERS, TEE_ORIGIN_TEE, "META parameter")
     del params[_MAX_PARAMS:]
-
-

@@ -6,9 +6,9 @@
     born ──hello──> starting ──created──> idle <──> busy
                         └──────────── dead ───────────┘
 
-While an instance is idle its process is parked in a trapped call, under a notification id. A command
-goes out by answering that call, and comes back as the process's next trapped call, in the receiving
-thread. Nothing here waits.
+While an instance is idle its process is parked in a trapped call, under a notification id. A
+command goes out by answering that call, and comes back as the process's next trapped call, in the
+receiving thread. Nothing here waits.
 """
 
 import errno
@@ -29,7 +29,7 @@ from gentee.core.host import Host
 from gentee.core.params import TeeParam
 from gentee.core.shm import TeeShm
 from gentee.core.workers import WORKERS
-from gentee.errors import OutOfMemory, TeeError
+from gentee.errors import TargetDead, TeeError
 from gentee.linux.events import Timer
 from gentee.linux.shm import create_shm, reopen
 from gentee.secure.commands import CallCommand, Command
@@ -108,7 +108,8 @@ class Instance:
         self.pid = 0
         self.dead = False
         self.create_error = 0
-        self.successors: list[Callable[[], None]] = []
+        self._successors: list[Callable[[], None]] = []
+        self._birth: Birth | None = None
         self._host = host
         self._warm_parent = warm_parent
         self._source = source
@@ -132,15 +133,21 @@ class Instance:
         self.mailbox = mmap.mmap(self._page, ch.MAILBOX_SIZE)
         self.words = memoryview(self.mailbox).cast("Q")
         self._notifier: Notifier = warm_parent.notifier
-        if after is None or after.dead:
+        if after is None or not after.start_after(self._spawn):
             self._spawn()
-        else:
-            after.successors.append(self._spawn)
 
     # The process comes to life.
 
+    def start_after(self, start: Callable[[], None]) -> bool:
+        """Call ``start`` when this instance has ended; False if it has already."""
+        with self._lock:
+            if not self.dead:
+                self._successors.append(start)
+            return not self.dead
+
     def _spawn(self) -> None:
-        self._warm_parent.spawn(Birth(self._hello, self._pid_known, self._spawn_failed))
+        self._birth = Birth(self._hello, self._pid_known, self._spawn_failed)
+        self._warm_parent.spawn(self._birth)
 
     def _hello(self, notify_id: int, tid: int) -> None:
         """Receiving thread: the new process introduces itself and gets log and mailbox."""
@@ -189,17 +196,26 @@ class Instance:
             self._write_and_go(command)
 
     def _write_and_go(self, command: Command) -> None:
-        try:
-            op = command.write(self)
-            if self._unmaps:
-                self._write_unmaps()
-        except (OSError, TeeError) as error:
-            if self._claim(command):
+        while True:
+            try:
+                op = command.write(self)
+                if self._unmaps:
+                    self._write_unmaps()
+            except (OSError, TeeError) as error:
+                if not self._claim(command):
+                    return
                 command.failed(self, error)
-                self._go_on()
-            return
-        # False: it was killed while parked. Its end follows, and takes the command along.
-        self._notifier.answer(self._parked, op)
+                following = self._next()
+                if following is None:
+                    return
+                if following.bulk() > _COPY_INLINE:
+                    self._dispatch(following)
+                    return
+                command = following
+            else:
+                # False: it was killed while parked. Its end follows, and takes the command along.
+                self._notifier.answer(self._parked, op)
+                return
 
     def _claim(self, command: Command) -> bool:
         """Whether ``command`` is still the current one; then it is the caller's to finish."""
@@ -209,14 +225,13 @@ class Instance:
                 self._current = None
             return mine
 
-    def _go_on(self) -> None:
-        """The process is parked and nothing is current: give the next command, or be idle."""
+    def _next(self) -> Command | None:
+        """The process is parked and nothing is current: take the next command, or be idle."""
         with self._lock:
             following = self._queue.popleft() if self._queue else None
             self._current = following
             self._idle = following is None
-        if following is not None:
-            self._dispatch(following)
+            return following
 
     def _trapped(self, notify_id: int, request: int, argument: int) -> None:
         """Receiving thread: the process made a trapped call."""
@@ -257,7 +272,9 @@ class Instance:
         try:
             command.done(self)
         finally:
-            self._go_on()
+            following = self._next()
+            if following is not None:
+                self._dispatch(following)
 
     # Memory.
 
@@ -267,10 +284,11 @@ class Instance:
         types = 0
         new_maps = 0
         if layout is not None:
-            if self.window.fit(layout.size):
+            self.window.fit(layout.size)
+            self.window.copy_in(layout)  # may fail, so before anything is given to the process
+            if self.window.fd >= 0:
                 new_maps = self._map(new_maps, ch.WINDOW_KEY, self.window.fd, self.window.size)
                 self.window.mapped()
-            self.window.copy_in(layout)
         for index, param in enumerate(params):
             kind = param.attr
             types |= kind << 4 * index
@@ -304,7 +322,7 @@ class Instance:
     def _map(self, count: int, key: int, fd: int, size: int) -> int:
         number = self._notifier.install_fd(self._parked, fd, os.O_CLOEXEC)
         if number is None:
-            raise OutOfMemory("the instance is gone")
+            raise TargetDead("the instance is gone", TEE_ORIGIN_TEE)
         base = ch.M_MAPS + 3 * count
         words = self.words
         words[base], words[base + 1], words[base + 2] = key, number, size
@@ -319,7 +337,7 @@ class Instance:
             words[ch.M_UNMAPS + index] = key
 
     def forget_shm(self, shm: TeeShm) -> None:
-        """``shm`` ended: the process drops its map, now if it is idle, else before its next call."""
+        """``shm`` ended: the process drops its map, at once if it is idle, else when it is."""
         with self._lock:
             key = self._maps.pop(shm, None)
             if key is None:
@@ -340,7 +358,7 @@ class Instance:
         finally:
             os.close(readonly)
         if number is None:
-            raise OutOfMemory("the instance is gone")
+            raise TargetDead("the instance is gone", TEE_ORIGIN_TEE)
         return number
 
     # Cancellation and waiting.
@@ -352,10 +370,12 @@ class Instance:
             if queued:
                 self._queue.remove(command)
             running = self._current is command
+            if running:
+                command.cancelled = True
+                self.words[ch.M_CANCEL] = 1
         if queued:
             command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
         elif running:
-            self.words[ch.M_CANCEL] = 1
             self._host.events.call_soon(lambda: self._end_wait(1))
 
     def _wait(self, notify_id: int, milliseconds: int) -> None:
@@ -385,7 +405,8 @@ class Instance:
         """The create entry point returned ``result``; unless it is success the instance ends."""
         if result:
             self.create_error = result
-            self.kill()
+            with self._lock:
+                self._queue.appendleft(DestroyCommand())
 
     def session_refused(self, session: int) -> None:
         """The session was not opened after all."""
@@ -410,6 +431,8 @@ class Instance:
         self._notifier.services.pop(self._tid, None)
         os.close(self._pidfd)
         self._pidfd = -1
+        assert self._birth is not None
+        self._warm_parent.forget(self._birth)
         self._warm_parent.reap(self.pid)
         self._die()
 
@@ -437,5 +460,5 @@ class Instance:
             os.close(self._page)
             self._page = -1
         self._owner.instance_ended(self)
-        for start in self.successors:
+        for start in self._successors:
             start()

@@ -12,7 +12,6 @@ from gentee.abi.ta_channel import LOG_LINE_MAX
 from gentee.core.host import LOG_ERROR, LOG_FLOW, LOG_INFO, Host
 
 
-
 class ServiceLog:
     """The reading end. Everything but ``started`` belongs to the events thread."""
 

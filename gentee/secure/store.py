@@ -10,8 +10,11 @@ import ast
 import os
 import re
 from collections.abc import Iterable
+from typing import TypeVar
 
 from gentee.errors import TaImageError
+
+_T = TypeVar("_T")
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _MAX_SOURCE = 16 << 20  # bytes; what is larger is no service
@@ -70,7 +73,7 @@ class Service:
             return file.read(_MAX_SOURCE)
 
 
-def _typed(attributes: dict[str, object], name: str, kind: type) -> object:  # type: ignore[type-arg]
+def _typed(attributes: dict[str, object], name: str, kind: type[_T]) -> _T:
     value = attributes.get(name, _ATTRIBUTES[name])
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be a {kind.__name__}")

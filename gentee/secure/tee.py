@@ -93,9 +93,7 @@ class SoftTee:
             raise OutOfMemory(f"{self._max_instances} instances are alive")
         source = service.read()
         after = self._ending.get(uuid) if service.single_instance else None
-        instance = Instance(
-            self._host, self._warm_parent, service, source, self, after
-        )
+        instance = Instance(self._host, self._warm_parent, service, source, self, after)
         self._instances.add(instance)
         if service.single_instance:
             self._single[uuid] = instance
@@ -139,7 +137,8 @@ class SoftTee:
         uuid = instance.service.uuid
         if self._single.get(uuid) is instance:
             del self._single[uuid]
-            self._ending[uuid] = instance
+            if not instance.dead:
+                self._ending[uuid] = instance
 
     def session_refused(self, instance: Instance) -> None:
         """A session was not opened after all; was it the only one?"""

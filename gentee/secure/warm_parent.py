@@ -26,7 +26,7 @@ MODULE = "gentee.ta.warm_parent"
 class Birth:
     """A process that was asked for."""
 
-    __slots__ = ("failed", "hello", "pid_known")
+    __slots__ = ("failed", "hello", "pid_known", "token")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class Birth:
         self.hello = hello  # (notification id, thread id), in the receiving thread, once
         self.pid_known = pid_known  # (pid), in the events thread, before or after hello
         self.failed = failed  # there will be no process
+        self.token = 0
 
 
 class WarmParent:
@@ -71,7 +72,7 @@ class WarmParent:
     def spawn(self, birth: Birth) -> None:
         """Fork a process; ``birth``'s callbacks follow."""
         self.start()
-        token = secrets.randbits(62)
+        token = birth.token = secrets.randbits(62)
         with self._lock:
             self._births[token] = birth
             sock = self._socket
@@ -81,6 +82,10 @@ class WarmParent:
             sock.send(_SPAWN.pack(b"S", token))
         except OSError:
             self._fail(token)
+
+    def forget(self, birth: Birth) -> None:
+        """Its process ended: nobody may introduce itself as it any more."""
+        self.notifier.introductions.pop(birth.token, None)
 
     def reap(self, pid: int) -> None:
         """The end of ``pid`` is known here: its number may be used again."""
@@ -125,6 +130,8 @@ class WarmParent:
 
     def _ended(self) -> None:
         self.close()
-        self._host.warn("the warm parent of trusted services ended; the next session starts another")
+        self._host.warn(
+            "the warm parent of trusted services ended; the next session starts another"
+        )
         for token in tuple(self._births):
             self._fail(token)

@@ -88,16 +88,15 @@ class Window:
         self.size = 0
         self._map: mmap.mmap | None = None
 
-    def fit(self, size: int) -> bool:
-        """Make room for ``size`` bytes; whether the area is a new one, to be mapped by ``fd``."""
+    def fit(self, size: int) -> None:
+        """Make room for ``size`` bytes. A new area has ``fd`` set until :meth:`mapped`."""
         if size <= self.size:
-            return False
+            return
         self.mapped()
         # Powers of two, so that growing stays rare.
         self.size = max(1 << 16, 1 << (size - 1).bit_length())
         self.fd = create_shm(self.size, "tee_window")
         self._map = mmap.mmap(self.fd, self.size)
-        return True
 
     def mapped(self) -> None:
         """The service has it: the descriptor is not needed any more, the map holds the pages."""

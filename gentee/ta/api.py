@@ -2,7 +2,7 @@
 """The TEE Internal Core API 1.3.1 for services in Python: entry points, parameters, cancellation.
 
 Functions carry the names of the document. Where C returns a TEE_Result, Python raises
-:class:`~gentee.errors.TeeError`; output comes back as value, or in the parameter that it belongs to.
+:class:`~gentee.errors.TeeError`; output comes back as value, or in the parameter it belongs to.
 """
 
 from collections.abc import Sequence
@@ -42,9 +42,9 @@ class Memref:
         return b"" if self.buffer is None else bytes(self.buffer)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Fill the output with ``data`` and set ``size``; :class:`ShortBuffer` with the size needed.
+        """Fill the output with ``data`` and set ``size``.
 
-        On a short buffer nothing is written (section 3.4.4).
+        :raises ShortBuffer: nothing was written, and ``size`` is what is needed (section 3.4.4).
         """
         needed = len(data)
         room = 0 if self.buffer is None else len(self.buffer)

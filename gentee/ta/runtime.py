@@ -148,9 +148,7 @@ class ServiceProcess:
         types_ = words[ch.M_PARAM_TYPES]
         context = self._sessions[words[ch.M_SESSION]]
         if not types_:
-            self._service.TA_InvokeCommandEntryPoint(
-                context, words[ch.M_FUNC], 0, list(_NO_PARAMS)
-            )
+            self._service.TA_InvokeCommandEntryPoint(context, words[ch.M_FUNC], 0, list(_NO_PARAMS))
             return
         params = self._params(types_)
         try:
@@ -262,5 +260,3 @@ def serve(token: int) -> None:
     sys.stdout = _LogStream(process, 2)
     sys.stderr = _LogStream(process, 1)
     process.run()
-
-

@@ -60,6 +60,20 @@ from gentee.core.supp import Supplicant, SuppRequest
 from gentee.drivers.loopback.shm import open_windows
 from gentee.errors import BadParameters, Cancel, ItemNotFound, NotSupported, ShortBuffer, TargetDead
 
+# Functions of every service
+NOP = 0
+COPY = 1
+INCREMENT = 2
+FILL = 3
+RETURN = 4
+WAIT = 5
+RELEASE = 6
+SUPPLICANT = 7
+ERRNO = 8
+
+# Operations of every object
+ECHO = 0
+
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 _MAX_ERRNO = 4095  # <linux/err.h>
 
@@ -172,7 +186,7 @@ def invoke_func(tee: Loopback, arg: InvokeArg) -> OpResult:
 
 def object_invoke_func(arg: ObjectInvokeArg) -> OpResult:
     """Run an operation of an object; all objects are the same."""
-    if arg.op != 0:
+    if arg.op != ECHO:
         raise NotSupported(f"operation {arg.op}", TEE_ORIGIN_TRUSTED_APP)
     params = arg.params
     objref = next((param for param in params if param.type in _OBJREFS_IN), None)
@@ -304,13 +318,13 @@ def _errno(tee: Loopback, arg: InvokeArg, params: list[TeeParam]) -> OpResult:
 
 
 _FUNCTIONS = {
-    0: _nop,
-    1: _copy,
-    2: _increment,
-    3: _fill,
-    4: _return,
-    5: _wait,
-    6: _release,
-    7: _supplicant,
-    8: _errno,
+    NOP: _nop,
+    COPY: _copy,
+    INCREMENT: _increment,
+    FILL: _fill,
+    RETURN: _return,
+    WAIT: _wait,
+    RELEASE: _release,
+    SUPPLICANT: _supplicant,
+    ERRNO: _errno,
 }
