@@ -215,11 +215,15 @@ class Call:
     def params(self) -> list[Param]:
         return unpack(bytes(self.memory))
 
-    def wait_done(self) -> Self:
-        """Wait for the answer; the ioctl's errno is raised."""
+    def wait_end(self) -> None:
+        """Wait for the answer, whatever it is."""
         if not self._done.wait(PATIENCE):
             raise TimeoutError("the call was not answered")
         assert self.times_done == 1
+
+    def wait_done(self) -> Self:
+        """Wait for the answer; the ioctl's errno is raised."""
+        self.wait_end()
         if self.arg.error:
             raise OSError(self.arg.error, os.strerror(self.arg.error))
         return self

@@ -11,6 +11,7 @@ from gentee.abi.gp import (
     TEEC_LOGIN_PUBLIC,
     TEEC_ORIGIN_API,
 )
+from gentee.client.blocks import SessionMemory
 from gentee.client.device_door import DeviceDoor
 from gentee.client.doors import Door, Version
 from gentee.client.memory import SharedMemory
@@ -89,6 +90,7 @@ class Context:
             raise BadParameters("group", TEEC_ORIGIN_API)
         data = (group or 0).to_bytes(16, "little")
         operation = choose_operation(params, operation)
+        memory = SessionMemory(door)
         opened = 0
 
         def call(cancel_id: int, words: list[int]) -> tuple[int, int]:
@@ -101,15 +103,16 @@ class Context:
             return ret, ret_origin
 
         try:
-            ret, ret_origin = operation.run(self, 0, call)
+            ret, ret_origin = operation.run(memory, 0, call)
             if ret != TEE_SUCCESS:
                 raise TeeError.from_code(ret, ret_origin)
-            session = Session(self, opened)
+            session = Session(self, opened, memory)
             self._remember(session)
         except BaseException:
             # The TEE may have opened it, and then a result could not be taken.
             if opened:
                 close_session(door, opened)
+            memory.close()
             raise
         return session
 

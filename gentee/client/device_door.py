@@ -20,6 +20,7 @@ import mmap
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from gentee.abi.gp import TEEC_ORIGIN_API
 from gentee.abi.linux_tee import (
     TEE_IOC_CANCEL,
     TEE_IOC_CLOSE_SESSION,
@@ -90,7 +91,7 @@ class DeviceDoor(Door):
         """The first of ``/dev/tee0`` to ``/dev/tee9`` that suits TEEC_InitializeContext(name).
 
         :param name: None, ``optee-tz``, or the path of one device.
-        :raises ItemNotFound: there is none; the message says what was tried.
+        :raises ItemNotFound: there is none (origin API); the message says what was tried.
         """
         if name is not None and "/" in name:
             paths, name = [name], None
@@ -108,7 +109,7 @@ class DeviceDoor(Door):
                 return door
             reasons.append(f"{path}: another kind of TEE")
             door.close()
-        raise ItemNotFound("; ".join(reasons) or f"no {paths[0]}")
+        raise ItemNotFound("; ".join(reasons) or f"no {paths[0]}", TEEC_ORIGIN_API)
 
     def _fd(self) -> int:
         try:

@@ -9,6 +9,7 @@ import errno
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from gentee.abi.gp import TEEC_ORIGIN_API
 from gentee.client.doors import NUM_WORDS, PARAM_WORDS, Door, DoorMemory, is_wanted
 from gentee.core.context import teedev_open
 from gentee.core.device import DeviceRegistry
@@ -31,7 +32,7 @@ class KernelDoor(Door):
 
     :param registry: the program's devices.
     :param name: None, ``optee-tz``, or the name of one device in the registry, such as ``tee1``.
-    :raises ItemNotFound: there is none that suits.
+    :raises ItemNotFound: there is none that suits (origin API).
     :raises OSError: as the device fails that was meant.
     """
 
@@ -39,7 +40,7 @@ class KernelDoor(Door):
         teedev = registry.get(name) if name is not None else None
         if teedev is not None:
             if not is_wanted(teedev.version, None):
-                raise ItemNotFound(f"{name}: another kind of TEE")
+                raise ItemNotFound(f"{name}: another kind of TEE", TEEC_ORIGIN_API)
             self._ctx = teedev_open(teedev)
             self._ctx.supp_nowait = True  # as tee_client_open_context() does
         else:
@@ -48,7 +49,7 @@ class KernelDoor(Door):
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise
-                raise ItemNotFound("no device of the registry suits") from error
+                raise ItemNotFound("no device of the registry suits", TEEC_ORIGIN_API) from error
         self.name = self._ctx.teedev.name
         self.version = kernel.tee_client_get_version(self._ctx)
 

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from gentee.abi.gp import TEEC_CONFIG_PAYLOAD_REF_COUNT, TEEC_ORIGIN_API
+from gentee.client.blocks import Block, MemorySource
 from gentee.client.doors import NUM_WORDS, PARAM_WORDS, Door, comms_error
-from gentee.client.memory import Block, SharedMemory
+from gentee.client.memory import SharedMemory
 from gentee.client.params import Parameter, as_parameter
 from gentee.errors import BadParameters, BadState, Cancel
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-    from gentee.client.context import Context
 
 _Answer = TypeVar("_Answer")
 
@@ -63,27 +62,32 @@ class Operation:
 
     def run(
         self,
-        context: "Context",
+        source: MemorySource,
         session: int,
         call: Callable[[int, list[int]], _Answer],
     ) -> _Answer:
         """Make the call, for Context and Session: ``call(cancel_id, words)`` does it.
 
+        :param source: of memory for temporary references.
+
         Results are in the parameters, also where the answer is an error.
 
         :raises TeeError: the call could not be made; origin API or COMMS.
         """
-        self._start(context.door, session)
+        self._start(source.door, session)
         blocks: list[Block | None] = []
         words = [0] * NUM_WORDS
+        returned = True
         try:
             for at, param in enumerate(self.params):
-                block = param.begin(context, words, PARAM_WORDS * at) if param else None
+                block = param.begin(source, words, PARAM_WORDS * at) if param else None
                 blocks.append(block)
+            returned = False
             try:
                 answer = call(self.cancel_id, words)
             except OSError as error:
                 raise comms_error(error) from error
+            returned = True
             for at, (param, block) in enumerate(zip(self.params, blocks, strict=True)):
                 if param:
                     param.end(words, PARAM_WORDS * at, block)
@@ -92,7 +96,7 @@ class Operation:
                 self._target = None
             for block in blocks:
                 if block is not None:
-                    block.release()
+                    block.release(reuse=returned)
         return answer
 
     def _start(self, door: Door, session: int) -> None:

@@ -30,13 +30,12 @@ from gentee.abi.linux_tee import (
     TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_OUTPUT,
     TEE_MEMREF_NULL,
 )
-from gentee.client.memory import INOUT, INPUT, OUTPUT, Block, SharedMemory, check_direction
+from gentee.client.blocks import Block, MemorySource
+from gentee.client.memory import INOUT, INPUT, OUTPUT, SharedMemory, check_direction
 from gentee.errors import BadParameters, BadState
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-    from gentee.client.context import Context
 
 _VALUE_ATTR = {
     INPUT: TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_INPUT,
@@ -61,8 +60,11 @@ class Parameter(ABC):
     __slots__ = ()
 
     @abstractmethod
-    def begin(self, context: "Context", words: list[int], at: int) -> Block | None:
-        """Fill in the numbers. A block that is returned is given to ``end`` and then released."""
+    def begin(self, source: MemorySource, words: list[int], at: int) -> Block | None:
+        """Fill in the numbers. A block that is returned is given to ``end`` and then released.
+
+        :param source: of memory for the call; its door is the TEE that is called.
+        """
 
     @abstractmethod
     def end(self, words: list[int], at: int, block: Block | None) -> None:
@@ -80,7 +82,7 @@ class Value(Parameter):
         self.b = b
         self.direction = direction
 
-    def begin(self, context: "Context", words: list[int], at: int) -> Block | None:
+    def begin(self, source: MemorySource, words: list[int], at: int) -> Block | None:
         if not (0 <= self.a <= _U32 and 0 <= self.b <= _U32):
             raise BadParameters("a value has 32 bits", TEEC_ORIGIN_API)
         words[at : at + 3] = _VALUE_ATTR[self.direction], self.a, self.b
@@ -124,17 +126,17 @@ class TempRef(Parameter):
         """The part of the buffer that the call left as its result."""
         return self.buffer[: self.out_size] if self.buffer is not None else memoryview(b"")
 
-    def begin(self, context: "Context", words: list[int], at: int) -> Block | None:
+    def begin(self, source: MemorySource, words: list[int], at: int) -> Block | None:
         self.out_size = self.size
         attr, size = _MEMREF_ATTR[self.direction], self.size
         if self.buffer is not None:
-            block = Block.register(context.door, self.buffer)
+            block = Block.register(source, self.buffer)
             block.copy_in(0, size)
-        elif context.door.version[2] & TEE_GEN_CAP_MEMREF_NULL:
+        elif source.door.version[2] & TEE_GEN_CAP_MEMREF_NULL:
             words[at : at + 4] = attr, 0, size, TEE_MEMREF_NULL
             return None
         else:
-            block = Block.allocate(context.door, size)
+            block = Block.allocate(source, size)
         words[at : at + 4] = attr, 0, size, block.id
         return block
 
@@ -167,9 +169,9 @@ class Out(Parameter):
         self.out_size = 0
         self.data = b""
 
-    def begin(self, context: "Context", words: list[int], at: int) -> Block | None:
+    def begin(self, source: MemorySource, words: list[int], at: int) -> Block | None:
         self.data, self.out_size = b"", 0
-        block = Block.allocate(context.door, self.size)
+        block = Block.allocate(source, self.size)
         words[at : at + 4] = TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_OUTPUT, 0, self.size, block.id
         return block
 
@@ -223,9 +225,9 @@ class MemRef(Parameter):
         """The part of the shared memory that the call left as its result."""
         return self.shm.buffer[self.offset : self.offset + min(self.out_size, self.size)]
 
-    def begin(self, context: "Context", words: list[int], at: int) -> Block | None:
+    def begin(self, source: MemorySource, words: list[int], at: int) -> Block | None:
         block = self.shm.block
-        if self.shm.context is not context:
+        if self.shm.context.door is not source.door:
             raise BadState("shared memory of another context", TEEC_ORIGIN_API)
         self.out_size = self.size
         if self.direction & INPUT:

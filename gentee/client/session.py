@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING
 
 from gentee.abi.gp import TEE_SUCCESS, TEEC_ORIGIN_API
+from gentee.client.blocks import SessionMemory
 from gentee.client.doors import Door
 from gentee.client.operation import Operation
 from gentee.errors import BadParameters, BadState, TeeError
@@ -24,9 +25,10 @@ class Session:
     A context manager: it closes the session. Several threads may invoke at once.
     """
 
-    def __init__(self, context: "Context", session_id: int) -> None:
+    def __init__(self, context: "Context", session_id: int, memory: SessionMemory) -> None:
         self.context = context
         self.id = session_id
+        self._memory = memory
         self._open = True
 
     def invoke(
@@ -50,7 +52,7 @@ class Session:
         operation = choose_operation(params, operation)
         door, session_id = self.context.door, self.id
         ret, ret_origin = operation.run(
-            self.context,
+            self._memory,
             session_id,
             lambda cancel_id, words: door.invoke(session_id, command, cancel_id, words),
         )
@@ -64,6 +66,7 @@ class Session:
         self._open = False
         self.context._forget(self)
         close_session(self.context.door, self.id)
+        self._memory.close()
 
     def __enter__(self) -> "Session":
         return self

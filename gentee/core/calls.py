@@ -8,7 +8,6 @@ the output parameters and lets :meth:`CallArg.complete` report it, at once or la
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from gentee.abi.gp import TEE_ERROR_OUT_OF_MEMORY, TEE_ORIGIN_TEE, TEE_SUCCESS
 from gentee.core.context import TeeContext, TeeSession, end_session
@@ -17,10 +16,13 @@ from gentee.core.params import TeeParam
 from gentee.core.workers import WORKERS
 from gentee.errors import TeeError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gentee.core.driver import TeeDriverOps
 
-Done = Callable[[Any], None]
+Done = Callable[["Any"], None]
 
 
 class CallArg:
@@ -55,8 +57,11 @@ class CallArg:
 
     def complete(self) -> None:
         """The call is done: tell whoever asked. Once, from any thread."""
-        self.ctx.pending.discard(self)
+        ctx = self.ctx
+        ctx.pending.discard(self)
         self.done(self)
+        if ctx.idle is not None:
+            ctx.call_idle()
 
     def abandon(self) -> None:
         """Nobody waits for the answer any more: ask the driver to end the call early."""
@@ -64,7 +69,7 @@ class CallArg:
         if self.cancel is not None:
             self.cancel()
 
-    def run(self, operation: Callable[..., OpResult], *args: Any) -> None:
+    def run(self, operation: Callable[..., OpResult], *args: "Any") -> None:
         """Call a driver's operation and complete unless it is pending."""
         ctx = self.ctx
         ctx.pending.add(self)
@@ -79,7 +84,7 @@ class CallArg:
         else:
             self._run(operation, *args)
 
-    def _run(self, operation: Callable[..., OpResult], *args: Any) -> None:
+    def _run(self, operation: Callable[..., OpResult], *args: "Any") -> None:
         try:
             if operation(*args) is PENDING:
                 return
@@ -132,6 +137,8 @@ class OpenSessionArg(CallArg):
             if not self.session:
                 end_session(ctx, session)
         self.done(self)
+        if ctx.idle is not None:
+            ctx.call_idle()
 
 
 class InvokeArg(CallArg):

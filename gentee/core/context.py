@@ -3,11 +3,14 @@
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 from gentee.abi.linux_tee import TEE_GEN_CAP_MEMREF_NULL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gentee.core.calls import CallArg
     from gentee.core.device import TeeDevice
     from gentee.core.shm import TeeShm
@@ -18,7 +21,7 @@ class TeeSession:
 
     __slots__ = ("ctx", "id", "priv", "system", "uuid")
 
-    def __init__(self, ctx: "TeeContext", session_id: int, uuid: bytes, priv: Any) -> None:
+    def __init__(self, ctx: "TeeContext", session_id: int, uuid: bytes, priv: "Any") -> None:
         self.ctx = ctx
         self.id = session_id
         self.uuid = uuid
@@ -34,7 +37,7 @@ class TeeContext:
     """
 
     __slots__ = (
-        "cap_memref_null", "data", "pending", "releasing", "sessions", "shm_bytes", "shms",
+        "cap_memref_null", "data", "idle", "pending", "releasing", "sessions", "shm_bytes", "shms",
         "supp_nowait", "teedev",
     )  # fmt: skip
 
@@ -45,9 +48,31 @@ class TeeContext:
         self.shms: dict[int, TeeShm] = {}
         self.shm_bytes = 0
         self.pending: set[CallArg] = set()
+        self.idle: Callable[[], None] | None = None  # waits for the last pending call
         self.releasing = False
         self.supp_nowait = False  # set for callers inside this program
         self.cap_memref_null = bool(teedev.version[2] & TEE_GEN_CAP_MEMREF_NULL)
+
+    def wait_idle(self, then: Callable[[], None]) -> bool:
+        """Call ``then`` once no call is pending; False, and nothing is called, if none is now.
+
+        A call in the kernel holds its file: a context does not end under it.
+        """
+        self.idle = then
+        if self.pending:
+            return True
+        # If the last one ended just now, whoever takes the callback away decides.
+        with self.teedev.mutex:
+            mine, self.idle = self.idle, None
+        return mine is None
+
+    def call_idle(self) -> None:
+        """A call ended while somebody waits for the last one."""
+        if not self.pending:
+            with self.teedev.mutex:
+                then, self.idle = self.idle, None
+            if then is not None:
+                then()
 
     def shm_get_from_id(self, shm_id: int) -> "TeeShm":
         """Find shared memory by id and take a reference; EINVAL if it is not this context's."""

@@ -4,12 +4,12 @@
 import errno
 import heapq
 import threading
-from typing import TYPE_CHECKING
 
 from gentee.abi.linux_tee import TEE_GEN_CAP_PRIVILEGED, TEE_IOCTL_VERSION_DATA
 from gentee.core.driver import TeeDesc, TeeDriverOps
 from gentee.core.shm import TeeShmPool
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.core.context import TeeContext
 

@@ -6,9 +6,11 @@ has, each a :class:`TeeDesc` (name, implementation, capabilities, what memory it
 :class:`TeeDriverOps` that serve it. The generic driver checks everything that all TEEs share
 before an operation is called: lengths, ids, parameters, limits, identities.
 
-An operation that takes time must not wait. ``open_session``, ``invoke_func``, ``object_invoke_func``
-and ``supp_recv`` may return :data:`PENDING` and call ``arg.complete()`` later, exactly once, from
-any thread. A driver that can only wait says ``blocking = True`` and is called in threads of its own.
+An operation that takes time must not wait. ``open_session``, ``invoke_func``, ``supp_recv`` and
+``object_invoke_func`` may return :data:`PENDING` and call ``arg.complete()`` later, exactly once,
+from any thread. ``arg.cancel`` is how such a call is asked to end early: set it, then look whether
+``arg.abandoned`` is set already. A driver that can only wait says ``blocking = True`` and is called
+in threads of its own.
 
 Two exceptions may leave an operation. ``OSError``: the ioctl fails with that errno. ``TeeError``:
 the ioctl works, and code and origin (``TEE_ORIGIN_TEE`` unless the error says otherwise) reach the
@@ -18,9 +20,11 @@ client. Anything else is a bug and becomes EIO.
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Final
+
     from gentee.core.calls import InvokeArg, ObjectInvokeArg, OpenSessionArg, SuppRecvArg
     from gentee.core.context import TeeContext, TeeSession
     from gentee.core.device import TeeDevice
@@ -38,7 +42,7 @@ class _Pending:
         return "PENDING"
 
 
-PENDING: Final = _Pending()
+PENDING: "Final" = _Pending()
 OpResult = _Pending | None
 
 
@@ -209,7 +213,7 @@ class TeeDriver(ABC):
     name: str
 
     @abstractmethod
-    def probe(self, host: "Host", options: Mapping[str, Any]) -> Iterable[TeeDesc]:
+    def probe(self, host: "Host", options: "Mapping[str, Any]") -> Iterable[TeeDesc]:
         """The devices of this driver, clients' ones first.
 
         :param host: what the program that hosts the driver lends it: threads, processes, the log.

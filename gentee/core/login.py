@@ -19,7 +19,6 @@ program and as trustworthy as the folders of the machine are; for a script it is
 """
 
 import errno
-import hashlib
 from abc import ABC, abstractmethod
 
 from gentee.abi.linux_tee import (
@@ -54,6 +53,9 @@ class Credentials(ABC):
 
 def uuid_v5(namespace: bytes, name: bytes) -> bytes:
     """The 16 bytes of a name-based UUID, RFC 9562 section 5.5."""
+    # Imported here: most clients log in as PUBLIC, and it brings all of OpenSSL along.
+    import hashlib
+
     digest = bytearray(hashlib.sha1(namespace + name, usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80

@@ -3,7 +3,6 @@
 
 import errno
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from gentee.abi.linux_tee import (
     TEE_IOCTL_PARAM,
@@ -26,6 +25,7 @@ from gentee.abi.linux_tee import (
     TEE_MEMREF_NULL,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.core.context import TeeContext
     from gentee.core.shm import TeeShm

@@ -12,13 +12,14 @@ A plug-in cannot take the name of a driver of gentee's own: who says ``soft`` ge
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from gentee.core.driver import TeeDriver
 from gentee.errors import UserError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+    from typing import Any
 
 GROUP = "gentee.drivers"
 
@@ -83,7 +84,7 @@ def _distribution(entry: "EntryPoint") -> str:
     return entry.dist.name if entry.dist is not None else "an unknown distribution"
 
 
-def _as_driver(name: str, found: Any) -> TeeDriver:
+def _as_driver(name: str, found: "Any") -> TeeDriver:
     driver = found() if isinstance(found, type) and issubclass(found, TeeDriver) else found
     if not isinstance(driver, TeeDriver):
         raise UserError(f"driver {name!r} cannot be loaded: {found!r} is no TeeDriver")

@@ -13,11 +13,11 @@ import errno
 import mmap
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 from gentee.core.driver import ENOTSUPP, ShmNeeds
 from gentee.linux.shm import create_shm, page_align
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.core.context import TeeContext
 

@@ -7,37 +7,35 @@ from collections.abc import Callable
 
 
 class Workers:
-    """A pool that grows with what waits, up to a limit, and whose idle threads end by themselves."""
+    """A pool that grows with what waits, up to a limit; idle threads end by themselves.
+
+    Below the limit every job has a thread: one may wait for what another one does.
+    """
 
     _IDLE_SECONDS = 5.0
 
     def __init__(self, limit: int = 128) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # protects _threads and _idle
+        self._lock = threading.Lock()  # protects _threads and _unfinished
         self._threads = 0
-        self._idle = 0
+        self._unfinished = 0  # jobs that wait or run
         self._limit = limit
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run ``job`` in one of the threads, soon."""
         with self._lock:
-            # A thread that is idle may already have a job coming: count what is queued too.
-            if self._idle <= self._jobs.qsize() and self._threads < self._limit:
+            self._unfinished += 1
+            if self._unfinished > self._threads and self._threads < self._limit:
                 self._threads += 1
                 threading.Thread(target=self._work, name="gentee-worker", daemon=True).start()
             self._jobs.put(job)
 
     def _work(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
             try:
                 job = self._jobs.get(timeout=self._IDLE_SECONDS)
             except queue.Empty:
-                job = None
-            with self._lock:
-                self._idle -= 1
-                if job is None:
+                with self._lock:
                     # submit() may have counted on this thread a moment ago.
                     if not self._jobs.empty():
                         continue
@@ -51,6 +49,9 @@ class Workers:
                         (type(error), error, error.__traceback__, threading.current_thread())
                     )
                 )
+            finally:
+                with self._lock:
+                    self._unfinished -= 1
 
 
 WORKERS = Workers()

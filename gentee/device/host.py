@@ -5,7 +5,6 @@ import os
 import socket
 import sys
 import threading
-import traceback
 from abc import abstractmethod
 
 from gentee.core.host import LOG_ERROR, LOG_LEVEL_NAMES, Host
@@ -71,6 +70,8 @@ class BaseHost(Host):
             self.terminal.warn(text)
 
     def bug(self, error: BaseException) -> None:
+        import traceback
+
         where = traceback.extract_tb(error.__traceback__)[-1:]
         key = f"{type(error).__name__} {where}"
         if key in self._told:

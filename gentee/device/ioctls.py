@@ -9,7 +9,6 @@ gets; ``None`` means that the answer was given or will be, by :mod:`gentee.devic
 import errno
 from collections.abc import Callable
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from gentee.abi.linux_tee import (
     TEE_IOC_CANCEL,
@@ -46,6 +45,7 @@ from gentee.core.shm import tee_shm_alloc_user_buf
 from gentee.device import client_memory
 from gentee.linux.task import Task
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.device.answers import Answers
 

@@ -127,6 +127,8 @@ class OpenFiles:
         self._release(file)
 
     def _release(self, file: OpenFile) -> None:
+        if file.ctx.wait_idle(lambda: self._events.call_soon(lambda: self._release(file))):
+            return
         self._forget_plain(file)
         del self._files[file.ctx]
         # The name first, the pipe last: its inode may be used again at once.

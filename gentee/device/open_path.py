@@ -7,7 +7,6 @@ the answer is then still a TEE device, which it may open anyway.
 """
 
 import os
-import re
 from struct import Struct
 
 from gentee.core.device import DeviceRegistry
@@ -16,7 +15,6 @@ from gentee.linux.task import Task
 
 _PATH_MAX = 4096
 _FIRST_READ = 128
-_NAME = re.compile(rb"(?:.*/)?(tee(?:priv)?\d{1,2})\Z", re.DOTALL)
 _OPEN_HOW_FLAGS = Struct("<Q")  # of struct open_how
 _AT_FDCWD = 0xFFFF_FF9C
 
@@ -56,10 +54,10 @@ class DevicePaths:
         dir_index, path_index, flags_index = _ARGUMENTS[name]
         try:
             path = self._read_path(task, args[path_index])
-            match = _NAME.match(path)
-            if match is None:
+            last = path[path.rfind(b"/") + 1 :]
+            if not last.startswith(b"tee"):
                 return None, 0
-            device = match.group(1).decode()
+            device = last.decode("ascii", "replace")
             if self._registry.get(device) is None:
                 return None, 0
             if not self._is_dev(task, path, args[dir_index] if dir_index is not None else None):

@@ -119,7 +119,8 @@ class TrappedRoot:
         try:
             listener = install_filter(tee_filter(trap_open=way == WAY_OPEN))
         except OSError as error:
-            self._sock.send(b"N" + NUMBER.pack(error.errno or errno.EIO) + b"seccomp")
+            reason = error.strerror or "seccomp"
+            self._sock.send(b"N" + NUMBER.pack(error.errno or errno.EIO) + reason.encode())
             return False
         text = f"{way}\n{why}".encode()
         socket.send_fds(self._sock, [b"L" + text], [listener, *files])
@@ -136,7 +137,8 @@ class TrappedRoot:
                 enter_mount_namespace()
                 cover_dev(self._names)
             except BaseException as error:
-                os.write(writer, (str(error) or repr(error)).encode()[:500])
+                text = error.strerror if isinstance(error, OSError) else ""
+                os.write(writer, (text or repr(error)).encode()[:500])
             finally:
                 os._exit(0)
         os.close(writer)

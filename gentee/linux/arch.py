@@ -5,7 +5,7 @@ A filter must look at the architecture before the number: the same number means 
 to x86-64, i386 and aarch64 programs, and one kernel runs several of them.
 """
 
-import platform
+import os
 
 AUDIT_ARCH_X86_64 = 0xC000003E
 AUDIT_ARCH_I386 = 0x40000003
@@ -41,6 +41,6 @@ _COMPATIBLE = {
     "aarch64": (AUDIT_ARCH_AARCH64, AUDIT_ARCH_ARM),
 }
 
-MACHINE = platform.machine()
+MACHINE = os.uname().machine
 ARCHES: tuple[int, ...] = _COMPATIBLE.get(MACHINE, ())
 NATIVE: dict[str, int] = SYS[ARCHES[0]] if ARCHES else {}

@@ -7,7 +7,6 @@ result out when the instance has come back; ``died`` is called instead when it n
 
 import errno
 from struct import Struct
-from typing import TYPE_CHECKING
 
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import (
@@ -27,6 +26,7 @@ from gentee.core.calls import CallArg, OpenSessionArg
 from gentee.errors import TeeError
 from gentee.secure.window import Layout
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.secure.instance import Instance
 

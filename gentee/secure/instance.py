@@ -18,7 +18,6 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
 
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import TEE_ERROR_CANCEL, TEE_ORIGIN_TEE
@@ -38,8 +37,21 @@ from gentee.secure.store import Service
 from gentee.secure.warm_parent import Birth, WarmParent
 from gentee.secure.window import Layout, Window
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from gentee.linux.notify import Notifier
+
+    class InstanceOwner(Protocol):
+        """What an instance tells the TEE about itself."""
+
+        def instance_ended(self, instance: "Instance") -> None:
+            """Its process is gone."""
+
+        def session_refused(self, instance: "Instance") -> None:
+            """A session that it was to have was not opened."""
+
 
 # More bytes than this are copied by a thread of their own: the receiving thread serves everybody.
 _COPY_INLINE = 256 << 10
@@ -73,16 +85,6 @@ class DestroyCommand(Command):
 
     def __init__(self) -> None:
         super().__init__(ch.TA_DESTROY)
-
-
-class InstanceOwner(Protocol):
-    """What an instance tells the TEE about itself."""
-
-    def instance_ended(self, instance: "Instance") -> None:
-        """Its process is gone."""
-
-    def session_refused(self, instance: "Instance") -> None:
-        """A session that it was to have was not opened."""
 
 
 class Instance:

@@ -6,17 +6,19 @@ says what it is in literal class attributes. They are read from the syntax tree:
 service runs in its own process only.
 """
 
-import ast
 import os
-import re
 from collections.abc import Iterable
-from typing import TypeVar
 
 from gentee.errors import TaImageError
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+    _T = TypeVar("_T")
+
+_UUID_GROUPS = [8, 4, 4, 4, 12]  # digits of each
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _MAX_SOURCE = 16 << 20  # bytes; what is larger is no service
 
 # Literal attributes of a service's class, with their defaults.
@@ -33,9 +35,11 @@ _ATTRIBUTES: dict[str, object] = {
 
 def parse_uuid(text: str) -> bytes:
     """The 16 bytes of a UUID in its usual form; ValueError for anything else."""
-    if not _UUID.fullmatch(text):
+    groups = text.split("-")
+    digits = "".join(groups)
+    if [len(group) for group in groups] != _UUID_GROUPS or not _HEX_DIGITS.issuperset(digits):
         raise ValueError(f"not a UUID: {text!r}")
-    return bytes.fromhex(text.replace("-", ""))
+    return bytes.fromhex(digits)
 
 
 def format_uuid(uuid: bytes) -> str:
@@ -73,7 +77,7 @@ class Service:
             return file.read(_MAX_SOURCE)
 
 
-def _typed(attributes: dict[str, object], name: str, kind: type[_T]) -> _T:
+def _typed(attributes: dict[str, object], name: str, kind: "type[_T]") -> "_T":
     value = attributes.get(name, _ATTRIBUTES[name])
     if not isinstance(value, kind):
         raise ValueError(f"{name} must be a {kind.__name__}")
@@ -85,6 +89,8 @@ def describe(path: str, source: bytes) -> Service | None:
 
     Raises :class:`TaImageError` where it says that it is one, but not which.
     """
+    import ast  # only who looks for a service pays for it
+
     try:
         tree = ast.parse(source, path)
     except (SyntaxError, ValueError) as error:

@@ -7,7 +7,6 @@ and may outlive the last of them.
 """
 
 import threading
-from typing import TYPE_CHECKING
 
 from gentee.abi import ta_channel as ch
 from gentee.core.calls import InvokeArg, OpenSessionArg
@@ -21,6 +20,7 @@ from gentee.secure.instance import Instance
 from gentee.secure.store import Service, TaStore, format_uuid
 from gentee.secure.warm_parent import WarmParent
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.core.calls import CallArg
 

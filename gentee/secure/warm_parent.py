@@ -7,7 +7,7 @@ first trapped call, so no client can pass for a service. A process is collected 
 said that it knows of its end: until then its number cannot be used again.
 """
 
-import secrets
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -72,7 +72,7 @@ class WarmParent:
     def spawn(self, birth: Birth) -> None:
         """Fork a process; ``birth``'s callbacks follow."""
         self.start()
-        token = birth.token = secrets.randbits(62)
+        token = birth.token = int.from_bytes(os.urandom(8), "little") >> 2
         with self._lock:
             self._births[token] = birth
             sock = self._socket

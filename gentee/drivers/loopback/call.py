@@ -17,6 +17,8 @@ no  name        does
 7   SUPPLICANT  asks the supplicant for function ``params[0].a`` with the other parameters, which
                 must be values, and answers what it answers
 8   ERRNO       the ioctl fails with the errno ``params[0].a``, 1 to 4095
+9   CLIENT      who opened the session, in every VALUE_OUTPUT: a and b the 16 bytes of its UUID as
+                two words of 64 bits, least significant byte first, c its login
 ==  ==========  ===================================================================================
 
 Another number is TEE_ERROR_NOT_SUPPORTED, and a wrong ``params[0]`` TEE_ERROR_BAD_PARAMETERS. The
@@ -57,7 +59,7 @@ from gentee.core.context import TeeContext, TeeSession
 from gentee.core.driver import PENDING, OpResult
 from gentee.core.params import TeeParam
 from gentee.core.supp import Supplicant, SuppRequest
-from gentee.drivers.loopback.shm import open_windows
+from gentee.drivers.loopback.shm import OpenWindows
 from gentee.errors import BadParameters, Cancel, ItemNotFound, NotSupported, ShortBuffer, TargetDead
 
 # Functions of every service
@@ -70,6 +72,7 @@ WAIT = 5
 RELEASE = 6
 SUPPLICANT = 7
 ERRNO = 8
+CLIENT = 9
 
 # Operations of every object
 ECHO = 0
@@ -88,10 +91,12 @@ _UBUFS_IN = (TEE_IOCTL_PARAM_ATTR_TYPE_UBUF_INPUT, TEE_IOCTL_PARAM_ATTR_TYPE_UBU
 class Session:
     """A session of a client with a trusted service."""
 
-    __slots__ = ("closed",)
+    __slots__ = ("closed", "clnt_login", "clnt_uuid")
 
-    def __init__(self) -> None:
+    def __init__(self, clnt_uuid: bytes, clnt_login: int) -> None:
         self.closed = False
+        self.clnt_uuid = clnt_uuid
+        self.clnt_login = clnt_login
 
 
 class Parked:
@@ -158,7 +163,7 @@ def open_session(tee: Loopback, arg: OpenSessionArg) -> OpResult:
     """A session with the service ``arg.uuid``."""
     if not any(arg.uuid):
         raise ItemNotFound("the nil UUID", TEE_ORIGIN_TEE)
-    arg.priv = Session()
+    arg.priv = Session(arg.clnt_uuid, arg.clnt_login)
     arg.ret_origin = TEE_ORIGIN_TRUSTED_APP
     return None
 
@@ -235,7 +240,7 @@ def _copy(tee: Loopback, arg: InvokeArg, params: list[TeeParam]) -> OpResult:
     if source.shm is None and source.b:
         raise _bad_parameters("a NULL reference with a size")
     short = False
-    with open_windows(params) as windows:
+    with OpenWindows(params) as windows:
         by_param = dict(zip(params, windows, strict=True))
         # Bytes, since an output may lie over the input.
         data = bytes(by_param[source] or b"")
@@ -263,7 +268,7 @@ def _fill(tee: Loopback, arg: InvokeArg, params: list[TeeParam]) -> OpResult:
     byte = _first_value(params).a
     if byte > 0xFF:
         raise _bad_parameters("no byte")
-    with open_windows(params) as windows:
+    with OpenWindows(params) as windows:
         for param, window in zip(params, windows, strict=True):
             if param.type in _MEMREFS_OUT and window is not None:
                 window[:] = bytes([byte]) * len(window)
@@ -317,6 +322,16 @@ def _errno(tee: Loopback, arg: InvokeArg, params: list[TeeParam]) -> OpResult:
     raise OSError(number, "as asked")
 
 
+def _client(tee: Loopback, arg: InvokeArg, params: list[TeeParam]) -> OpResult:
+    session: Session = arg.priv
+    for param in params:
+        if param.type == TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_OUTPUT:
+            param.a = int.from_bytes(session.clnt_uuid[:8], "little")
+            param.b = int.from_bytes(session.clnt_uuid[8:], "little")
+            param.c = session.clnt_login
+    return None
+
+
 _FUNCTIONS = {
     NOP: _nop,
     COPY: _copy,
@@ -327,4 +342,6 @@ _FUNCTIONS = {
     RELEASE: _release,
     SUPPLICANT: _supplicant,
     ERRNO: _errno,
+    CLIENT: _client,
+    CLIENT: _client,
 }

@@ -6,7 +6,6 @@ privileged one for the supplicant.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from gentee import __version__
 from gentee.abi.linux_tee import (
@@ -18,7 +17,10 @@ from gentee.abi.linux_tee import (
 from gentee.core.driver import OpResult, TeeDesc, TeeDriver, TeeDriverOps
 from gentee.drivers.loopback import call, shm, supp
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gentee.core.calls import InvokeArg, ObjectInvokeArg, OpenSessionArg, SuppRecvArg
     from gentee.core.context import TeeContext, TeeSession
     from gentee.core.device import TeeDevice
@@ -120,7 +122,7 @@ class LoopbackDriver(TeeDriver):
 
     name = "loopback"
 
-    def probe(self, host: "Host", options: Mapping[str, Any]) -> Iterable[TeeDesc]:
+    def probe(self, host: "Host", options: "Mapping[str, Any]") -> Iterable[TeeDesc]:
         """One device for clients, one for a supplicant.
 
         :param options: ``reg_mem`` (bool): answer TEE_GEN_CAP_REG_MEM, upon which libteec

@@ -14,9 +14,7 @@ Some facts about windows
 """
 
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from gentee.abi.linux_tee import TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
 from gentee.core.params import TeeParam
@@ -36,57 +34,62 @@ def shm_unregister(shm: TeeShm) -> None:
     """Nothing was done for it. May come after its context was released."""
 
 
-class _Piece(NamedTuple):
-    """A memory reference into copied memory, by where it is in its address space or file."""
+class _Piece:
+    """A memory reference into copied memory: where it is there, and the bytes that it has here."""
 
-    start: int
-    end: int
-    number: int  # of the parameter
-    backing: Backing
-    offset: int  # in the backing
-    is_output: bool
+    __slots__ = ("backing", "end", "is_output", "number", "offset", "start", "window")
+
+    def __init__(self, number: int, param: TeeParam, backing: Backing, base: int) -> None:
+        self.number = number  # of the parameter
+        self.backing = backing
+        self.offset = param.a  # in the backing
+        self.start = base + param.a  # in its address space or file
+        self.end = self.start + param.b
+        self.is_output = param.type != TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
+        self.window = memoryview(b"")
 
 
-@contextmanager
-def open_windows(params: Sequence[TeeParam]) -> Iterator[Windows]:
-    """The bytes of each memory reference, as long as the ``with`` block runs.
+class OpenWindows:
+    """``with OpenWindows(params) as windows``: the bytes of each memory reference.
 
     :raises OSError: EFAULT where registered memory is not there (any more).
     """
-    windows: Windows = [None] * len(params)
-    spaces: dict[object, list[_Piece]] = {}
-    for number, param in enumerate(params):
-        shm = param.shm
-        if not param.is_memref() or shm is None:
-            continue
-        start, end = param.a, param.a + param.b
-        if shm.backing is None:
-            windows[number] = shm.view()[start:end]
-        else:
-            space, base = shm.backing.identity()
-            is_output = param.type != TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
-            piece = _Piece(base + start, base + end, number, shm.backing, start, is_output)
-            spaces.setdefault(space, []).append(piece)
-    pieces = [piece for in_space in spaces.values() for piece in in_space]
-    for in_space in spaces.values():
-        _lay_out(in_space, windows)
-    for piece in pieces:
-        window = windows[piece.number]
-        if window:
-            piece.backing.copy_in(piece.offset, window)
-    try:
-        yield windows
-    finally:
+
+    def __init__(self, params: Sequence[TeeParam]) -> None:
+        self._windows: Windows = [None] * len(params)
+        self._pieces: list[_Piece] = []
+        spaces: dict[object, list[_Piece]] = {}
+        for number, param in enumerate(params):
+            shm = param.shm
+            if not param.is_memref() or shm is None:
+                continue
+            if shm.backing is None:
+                self._windows[number] = shm.view()[param.a : param.a + param.b]
+            else:
+                space, base = shm.backing.identity()
+                piece = _Piece(number, param, shm.backing, base)
+                spaces.setdefault(space, []).append(piece)
+                self._pieces.append(piece)
+        for in_space in spaces.values():
+            _lay_out(in_space)
+
+    def __enter__(self) -> Windows:
+        for piece in self._pieces:
+            if piece.window:
+                piece.backing.copy_in(piece.offset, piece.window)
+            self._windows[piece.number] = piece.window
+        return self._windows
+
+    def __exit__(self, *_: object) -> None:
         # By now the driver may have set another size: the window still has the one passed in.
-        for piece in pieces:
-            window = windows[piece.number]
-            if window and piece.is_output:
-                piece.backing.copy_out(piece.offset, window)
+        for piece in self._pieces:
+            if piece.window and piece.is_output:
+                piece.backing.copy_out(piece.offset, piece.window)
 
 
-def _lay_out(pieces: list[_Piece], windows: Windows) -> None:
+def _lay_out(pieces: list[_Piece]) -> None:
     """Give each piece its window; pieces that overlap get slices of one buffer."""
-    pieces.sort()
+    pieces.sort(key=lambda piece: piece.start)
     first = 0
     while first < len(pieces):
         start, end = pieces[first].start, pieces[first].end
@@ -96,5 +99,5 @@ def _lay_out(pieces: list[_Piece], windows: Windows) -> None:
             last += 1
         buffer = memoryview(bytearray(end - start))
         for piece in pieces[first:last]:
-            windows[piece.number] = buffer[piece.start - start : piece.end - start]
+            piece.window = buffer[piece.start - start : piece.end - start]
         first = last

@@ -2,7 +2,6 @@
 """Probe and description of the software TEE's devices."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from gentee.abi.linux_tee import (
     TEE_GEN_CAP_GP,
@@ -20,6 +19,10 @@ from gentee.drivers.soft.supp import SoftSuppOps
 from gentee.secure.store import TaStore
 from gentee.secure.tee import SoftTee
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class SoftDriver(TeeDriver):
     """One software TEE a ``probe``.
@@ -34,7 +37,7 @@ class SoftDriver(TeeDriver):
     def __init__(self) -> None:
         self._tees: list[SoftTee] = []
 
-    def probe(self, host: Host, options: Mapping[str, Any]) -> Iterable[TeeDesc]:
+    def probe(self, host: Host, options: "Mapping[str, Any]") -> Iterable[TeeDesc]:
         store = TaStore(options.get("ta_dirs", ()))
         tee = SoftTee(host, store, max_instances=int(options.get("max_instances", 1024)))
         self._tees.append(tee)

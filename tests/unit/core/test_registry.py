@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""gentee.core.registry: gentee's own drivers, plug-ins as pip installs them, and what goes wrong."""
+"""gentee.core.registry: own drivers, plug-ins as pip installs them, and what goes wrong."""
 
 import subprocess
 import sys
@@ -111,6 +111,12 @@ def test_plugin_that_cannot_be_loaded(
     assert caught.value.message.startswith("driver 'acme' cannot be loaded: ")
     assert reason in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_own_driver_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILTIN, "soft", "gentee.drivers.nothing_of_that_name")
+    with pytest.raises(UserError, match="^driver 'soft' cannot be loaded: No module named"):
+        load_driver("soft")
 
 
 def test_two_plugins_of_one_name(install: Install) -> None:

@@ -216,10 +216,14 @@ def test_receivers_end_with_their_context(ops: SuppOps, supp: Client) -> None:
     assert caught.value.errno == errno.EBADF
 
 
-def test_close_of_who_is_not_the_supplicant(ops: SuppOps, supp: Client) -> None:
+def test_who_is_not_the_supplicant(ops: SuppOps, supp: Client) -> None:
     waiting = supp.supp_recv()
-    ops.supplicant.close(TeeContext(supp.device))
+    other = TeeContext(supp.device)
+    ops.supplicant.close(other)
     assert not waiting.is_done
+    with pytest.raises(OSError) as caught:
+        ops.supplicant.recv(SuppRecvArg(other, [TeeParam(META[0])], Call([]).received))
+    assert caught.value.errno == errno.EBADF
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Entry of the ``gentee`` command: finds the command, and says plainly what goes wrong."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from gentee.errors import UserError
+
+# The modules of the same name in this package, each with a ``main`` that takes the arguments.
+COMMANDS = {
+    "run": "run a program that sees /dev/tee0",
+    "ls": "list the trusted services and the drivers that there are",
+    "doctor": "say what this machine has, what it lacks, and what to do about it",
+    "version": "print the versions of gentee, Python and the kernel",
+}
+
+_EXIT_INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
+_EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that ``arguments`` (by default ``sys.argv``) say; the exit status."""
+    try:
+        status = _command(sys.argv[1:] if arguments is None else list(arguments))
+        if sys.stdout is not None:  # None if it was closed from the start
+            sys.stdout.flush()
+        return status
+    except UserError as error:
+        _report(error)
+        return error.status
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough. The interpreter flushes once more at its end: not into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _EXIT_BROKEN_PIPE
+
+
+def _command(arguments: list[str]) -> int:
+    if not arguments:
+        sys.stderr.write(_help())
+        return 2
+    name, *rest = arguments
+    if name in ("-h", "--help", "help"):
+        if name == "help" and rest and rest[0] in COMMANDS:
+            name, rest = rest[0], ["--help"]
+        else:
+            sys.stdout.write(_help())
+            return 0
+    if name in ("-V", "--version"):
+        name = "version"
+    if sys.platform != "linux":
+        raise UserError("gentee needs Linux", "it answers the system calls of Linux programs")
+    # Named one by one, so that tools which follow imports see them.
+    if name == "run":
+        from gentee.cli.run import main as command
+    elif name == "ls":
+        from gentee.cli.ls import main as command
+    elif name == "doctor":
+        from gentee.cli.doctor import main as command
+    elif name == "version":
+        from gentee.cli.version import main as command
+    else:
+        raise _unknown(name)
+    return command(rest)
+
+
+def _unknown(name: str) -> UserError:
+    from shutil import which
+
+    from gentee.cli.options import USAGE_STATUS, similar
+
+    near = similar(name, list(COMMANDS))
+    hint = f"the commands are {', '.join(COMMANDS)}"
+    if near:
+        hint = f"did you mean 'gentee {near}'?"
+    elif which(name):
+        hint = f"to run it: gentee run -- {name}"
+    return UserError(f"no command {name!r}", hint, USAGE_STATUS)
+
+
+def _help() -> str:
+    from gentee.cli.options import columns
+
+    lines = [
+        "usage: gentee COMMAND [OPTIONS]",
+        "",
+        "The generic TEE driver in user space: programs find /dev/tee0 and the services behind it.",
+        "It is software and protects nothing from the owner of the machine.",
+        "",
+        "commands:",
+        *columns(list(COMMANDS.items())),
+        "",
+        "'gentee COMMAND --help' says more about one of them.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _report(error: UserError) -> None:
+    # Names in a message come from anywhere: a terminal must not act on them.
+    from gentee.device.host import printable
+
+    lines = f"gentee: {printable(error.message)}\n"
+    if error.hint:
+        lines += f"        {printable(error.hint)}\n"
+    try:
+        os.write(2, lines.encode("utf-8", "backslashreplace"))
+    except OSError:  # nobody listens; the status still says it
+        pass
