@@ -22,6 +22,7 @@ _EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` (by default ``sys.argv``) say; the exit status."""
     try:
+        _take_standard_streams()
         status = _command(sys.argv[1:] if arguments is None else list(arguments))
         if sys.stdout is not None:  # None if it was closed from the start
             sys.stdout.flush()
@@ -35,6 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read has enough. The interpreter flushes once more at its end: not into the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _EXIT_BROKEN_PIPE
+
+
+def _take_standard_streams() -> None:
+    """Open what is closed of 0, 1 and 2, or something else would get the number and our messages.
+
+    Programs that are run find it closed all the same: Python opens with close-on-exec.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _command(arguments: list[str]) -> int:

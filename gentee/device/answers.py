@@ -80,7 +80,8 @@ class Answers:
         """TEE_IOC_SUPPL_RECV has a request."""
         address = arg.door[2]
         data = _FUNC_NUM_PARAMS(arg.func, len(arg.params)) + params_to_supp(arg.params)
-        self._finish(arg, [(address, data)])
+        if not self._finish(arg, [(address, data)]):
+            arg.abandon()  # the request waits for the next supplicant
 
     def answer_shm_file(self, notify_id: int, shm: TeeShm) -> None:
         """Answer with a descriptor of ``shm``'s pages, and end ``shm`` with its last user.

@@ -2,6 +2,7 @@
 """What clients bring: registered memory, files, and their identity (tee_shm.c, cred.h)."""
 
 import errno
+import fcntl
 import os
 
 from gentee.core.context import TeeContext
@@ -15,7 +16,7 @@ from gentee.core.shm import (
     TeeShm,
     tee_shm_register,
 )
-from gentee.linux.shm import is_sealed_memfd
+from gentee.linux.shm import SIZE_SEALS, WRITE_SEALS, memory_file_seals
 from gentee.linux.task import Process, Task, read_memory_into, write_memory_from
 
 
@@ -61,8 +62,11 @@ class ClientFile(Backing):
         if os.fstat(self._fd).st_size < offset + len(view):
             raise OSError(errno.EFAULT, "the file was truncated")
         done = 0
-        while done < len(view):
-            done += os.pwritev(self._fd, [view[done:]], offset + done)
+        try:
+            while done < len(view):
+                done += os.pwritev(self._fd, [view[done:]], offset + done)
+        except OSError as error:  # not open for writing, or sealed against it
+            raise OSError(errno.EFAULT, "the file cannot be written") from error
 
     def close(self) -> None:
         os.close(self._fd)
@@ -99,10 +103,16 @@ def register_fd(ctx: TeeContext, task: Task, fd: int) -> TeeShm:
     own = task.get_fd(fd)
     flags = TEE_SHM_DYNAMIC | TEE_SHM_DMA_BUF
     try:
+        # Memory files only (memfds, files of a tmpfs). Any other file system may be one that never
+        # answers, or that the client itself serves (FUSE): not even its fstat is asked.
+        seals = memory_file_seals(own)
+        if seals is None:
+            raise OSError(errno.EINVAL, "not a memory file")
         size = os.fstat(own).st_size
-        if is_sealed_memfd(own):
-            # An open file of our own: the client's may be read-only, and ends with the client.
+        access = fcntl.fcntl(own, fcntl.F_GETFL) & os.O_ACCMODE
+        if seals & SIZE_SEALS == SIZE_SEALS and not seals & WRITE_SEALS and access == os.O_RDWR:
             return tee_shm_register(ctx, size, flags, fd=own)
+        # A client that may only read it must not write it through a service.
         return tee_shm_register(ctx, size, flags, backing=ClientFile(own))
     except BaseException:
         os.close(own)

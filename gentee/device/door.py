@@ -169,7 +169,9 @@ class Door(Answers):
                 lambda reader, flags: self.notifier.replace_fd(notify_id, reader, fd, flags),
             )
         except OSError as error:
-            self.notifier.answer(notify_id, 0, error.errno or errno.EIO)
+            # ENOENT: another thread closed the descriptor meanwhile.
+            number = error.errno if error.errno not in (None, errno.ENOENT) else errno.EBADF
+            self.notifier.answer(notify_id, 0, number)
             return None
         if ctx is None:
             # Another driver with the same magic (SGX), or no device at all.

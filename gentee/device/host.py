@@ -113,7 +113,7 @@ class LocalHost(BaseHost):
                 self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 with theirs:
                     _spawn_root(theirs.fileno())
-                self._notifier = Notifier(receive_listener(self._socket)[0][0], self.bug)
+                self._notifier = Notifier(receive_listener(self._socket)[0], self.bug)
                 self._notifier.start()
             return self._notifier
 
@@ -127,8 +127,8 @@ class LocalHost(BaseHost):
         self.events.stop()
 
 
-def receive_listener(sock: socket.socket) -> tuple[list[int], str, str]:
-    """From the trapped root: descriptors (listener first), the way taken, and why not the other.
+def receive_listener(sock: socket.socket) -> list[int]:
+    """From the trapped root: descriptors, the listener first, then device files.
 
     Raises ``OSError``: EBUSY where the program is listened to already.
     """
@@ -138,8 +138,7 @@ def receive_listener(sock: socket.socket) -> tuple[list[int], str, str]:
         raise OSError(error, message[9:].decode("utf-8", "replace"))
     if message[:1] != b"L" or not fds:
         raise OSError(0, "the trapped root ended early")
-    way, _, why = message[1:].decode("utf-8", "replace").partition("\n")
-    return list(fds), way, why
+    return list(fds)
 
 
 def _spawn_root(socket_fd: int) -> None:

@@ -10,16 +10,20 @@ Some facts about ends
 - ``/proc/TID/fd/N`` names the pipe by its inode, which cannot be used again while we hold an end.
 - Where ``/dev/tee0`` is a file of a mount namespace, an open gives the client that plain file. At
   its first ioctl the pipe takes the descriptor's place, same number and same close-on-exec flag.
-- Duplicates made before still are the plain file. To know them again, and to know when the last of
-  them is gone, the plain open file is marked with a lock that belongs to the *open file*
-  (F_OFD_SETLK): one byte per context. Our own descriptor sees the byte as locked while any
-  duplicate lives; a latecomer that is a duplicate sees no conflict, for the lock is its own.
+- Duplicates made before still are the plain file. To know them again, its position is set to a
+  secret number: duplicates share it, and whoever cannot read the client's descriptors cannot guess
+  it. Any client can open the file, lock its bytes and move about in an open file of its own, so
+  nothing that a stranger can do to the file may say whose context it is.
+- To know when the last duplicate is gone, one byte is locked with a lock that belongs to the *open
+  file* (F_OFD_SETLK): our own descriptor sees it as locked while any duplicate lives. A stranger
+  who locks the same byte, at a place that it cannot guess either, prolongs a context at most.
 """
 
 import errno
 import fcntl
 import os
 import select
+import threading
 from collections.abc import Callable
 from struct import Struct
 
@@ -38,7 +42,7 @@ _F_SETPIPE_SZ = 1031
 class OpenFile:
     """An open device file of a client."""
 
-    __slots__ = ("byte", "ctx", "link", "plain", "readers", "writer")
+    __slots__ = ("byte", "ctx", "link", "plain", "position", "readers", "writer")
 
     def __init__(self, ctx: TeeContext, link: bytes, writer: int) -> None:
         self.ctx = ctx
@@ -46,7 +50,8 @@ class OpenFile:
         self.writer = writer
         self.readers = True  # somebody has the read end, as far as we were told
         self.plain: DeviceFile | None = None  # where duplicates of a plain file are left
-        self.byte = -1
+        self.position = -1  # of that open file
+        self.byte = -1  # what of it is locked, if anything could be
 
 
 class DeviceFile:
@@ -62,11 +67,12 @@ class DeviceFile:
         status = os.fstat(self.fd)
         return (status.st_dev, status.st_ino)
 
-    def byte_is_locked(self, fd: int, byte: int) -> bool:
-        """Whether, seen from ``fd``, somebody else's open file has ``byte`` locked."""
+    def byte_is_locked(self, byte: int) -> bool:
+        """Whether a client's open file has just ``byte`` locked."""
         query = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-        kind = _FLOCK.unpack(fcntl.fcntl(fd, _F_OFD_GETLK, query))[0]
-        return bool(kind != fcntl.F_UNLCK)
+        found = _FLOCK.unpack(fcntl.fcntl(self.fd, _F_OFD_GETLK, query))
+        kind, _whence, start, length, _pid = found
+        return bool(kind != fcntl.F_UNLCK and start == byte and length == 1)
 
 
 class OpenFiles:
@@ -78,9 +84,10 @@ class OpenFiles:
         self._events = events
         self._find_device = find_device
         self._device_files: dict[tuple[int, int], DeviceFile] = {}
-        self._plain: set[OpenFile] = set()
+        self._plain: dict[int, OpenFile] = {}  # by position
+        # A context does not end while a latecomer joins it: held for either, briefly.
+        self._lock = threading.Lock()
         self._watch: CloseWatch | None = None
-        self._next_byte = 0
 
     def add_device_file(self, name: str, fd: int) -> None:
         """The clients see the file of ``fd`` as the device ``name``."""
@@ -106,8 +113,11 @@ class OpenFiles:
         except OSError:
             teedev_close_context(ctx)
             raise
-        # One page instead of sixteen: pipes of an ordinary user are counted.
-        fcntl.fcntl(writer, _F_SETPIPE_SZ, 4096)
+        try:
+            # One page instead of sixteen: pipes of an ordinary user are counted.
+            fcntl.fcntl(writer, _F_SETPIPE_SZ, 4096)
+        except OSError:  # then it stays as it is
+            pass
         link = b"pipe:[%d]" % os.fstat(reader).st_ino
         file = OpenFile(ctx, link, writer)
         self._files[ctx] = file
@@ -120,16 +130,19 @@ class OpenFiles:
         self._events.add(file.writer, lambda: self._hang_up(file), 0)
 
     def _hang_up(self, file: OpenFile) -> None:
-        self._events.remove(file.writer)
-        file.readers = False
-        if file.plain is not None and file.plain.byte_is_locked(file.plain.fd, file.byte):
-            return  # a duplicate of the plain file is left, and may still be used
+        with self._lock:
+            if self._has_readers(file):
+                return  # a latecomer joined it meanwhile
+            self._events.remove(file.writer)
+            file.readers = False
+            if self._plain_is_left(file):
+                return
+            self._forget_plain(file)
         self._release(file)
 
     def _release(self, file: OpenFile) -> None:
         if file.ctx.wait_idle(lambda: self._events.call_soon(lambda: self._release(file))):
             return
-        self._forget_plain(file)
         del self._files[file.ctx]
         # The name first, the pipe last: its inode may be used again at once.
         self.contexts.pop(file.link, None)
@@ -147,8 +160,7 @@ class OpenFiles:
         """
         if not self._device_files:
             return None
-        status = task.stat(fd)
-        device_file = self._device_files.get((status.st_dev, status.st_ino))
+        device_file = self._device_files.get(task.file_identity(fd))
         if device_file is None:
             return None
         plain = task.get_fd(fd)
@@ -156,73 +168,89 @@ class OpenFiles:
             flags = fcntl.fcntl(plain, fcntl.F_GETFL)
             if flags & os.O_PATH:
                 return None
-            file = self._known_duplicate(device_file, plain)
-            if file is not None:
-                return self._replace_duplicate(file, task, fd, replace)
-            return self._replace_first(device_file, plain, flags, task, fd, replace)
+            cloexec = _cloexec_flag(task, fd)
+            position = os.lseek(plain, 0, os.SEEK_CUR)
+            ctx = self._join(device_file, position, lambda reader: replace(reader, cloexec))
+            if ctx is None:
+                ctx = self._replace_first(
+                    device_file, plain, flags, lambda reader: replace(reader, cloexec)
+                )
+            return ctx
         finally:
             os.close(plain)
 
-    def _known_duplicate(self, device_file: DeviceFile, plain: int) -> OpenFile | None:
-        for file in self._plain:
-            if file.plain is device_file:
-                held = device_file.byte_is_locked(device_file.fd, file.byte)
-                if held and not device_file.byte_is_locked(plain, file.byte):
-                    return file
-        return None
-
-    def _replace_duplicate(
-        self, file: OpenFile, task: Task, fd: int, replace: Callable[[int, int], bool]
-    ) -> TeeContext:
-        path = f"/proc/self/fd/{file.writer}"
-        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            replace(reader, _cloexec_flag(task, fd))
-        finally:
-            os.close(reader)
-        if not file.readers:
-            file.readers = True
-            self._events.add(file.writer, lambda: self._hang_up(file), 0)
-        return file.ctx
+    def _join(
+        self, device_file: DeviceFile, position: int, replace: Callable[[int], bool]
+    ) -> TeeContext | None:
+        """A plain file at ``position`` gets the pipe of the context that it is a duplicate of."""
+        with self._lock:
+            file = self._plain.get(position)
+            if file is None or file.plain is not device_file:
+                return None
+            path = f"/proc/self/fd/{file.writer}"
+            reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                replace(reader)
+            finally:
+                if not file.readers:
+                    file.readers = True
+                    self._events.add(file.writer, lambda: self._hang_up(file), 0)
+                os.close(reader)
+            return file.ctx
 
     def _replace_first(
         self,
         device_file: DeviceFile,
         plain: int,
         flags: int,
-        task: Task,
-        fd: int,
-        replace: Callable[[int, int], bool],
+        replace: Callable[[int], bool],
     ) -> TeeContext:
         ctx, reader = self.open(device_file.name)
         file = self._files[ctx]
-        self._next_byte += 1
-        file.byte = self._next_byte
-        kind = fcntl.F_RDLCK if flags & os.O_ACCMODE == os.O_RDONLY else fcntl.F_WRLCK
         try:
-            fcntl.fcntl(plain, _F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, file.byte, 1, 0))
-            replace(reader, _cloexec_flag(task, fd))
+            # Usually the descriptor to be replaced is the only one. Its file ends when the client
+            # is back from this call: the watch says so.
+            self._mark(file, device_file, plain, flags)
+            replace(reader)
         finally:
             os.close(reader)
-            # Usually the descriptor just replaced was the only one. Its file ends when the client
-            # is back from this call: the watch says so.
-            file.plain = device_file
-            self._plain.add(file)
             self.watch(ctx)
         return ctx
 
+    def _mark(self, file: OpenFile, device_file: DeviceFile, plain: int, flags: int) -> None:
+        """Give the plain file what its duplicates are known by."""
+        position, byte = (int.from_bytes(os.urandom(8), "little") >> 2 for _ in range(2))
+        kind = fcntl.F_RDLCK if flags & os.O_ACCMODE == os.O_RDONLY else fcntl.F_WRLCK
+        try:
+            fcntl.fcntl(plain, _F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+            file.byte = byte
+        except OSError:
+            # A stranger has locked all of the file. Then nobody knows of duplicates after the end.
+            pass
+        os.lseek(plain, position, os.SEEK_SET)
+        file.position = position
+        file.plain = device_file
+        self._plain[position] = file
+
+    def _plain_is_left(self, file: OpenFile) -> bool:
+        """Whether a duplicate of the plain file is left, which may still be used."""
+        if file.plain is None or file.byte < 0:
+            return False
+        return file.plain.byte_is_locked(file.byte)
+
     def _forget_plain(self, file: OpenFile) -> None:
         file.plain = None
-        self._plain.discard(file)
+        self._plain.pop(file.position, None)
 
     def _sweep_plain(self) -> None:
         """Some plain file was closed: forget those of which no duplicate is left."""
-        for file in tuple(self._plain):
-            device_file = file.plain
-            if device_file is None or device_file.byte_is_locked(device_file.fd, file.byte):
-                continue
-            self._forget_plain(file)
-            if not file.readers:
+        for file in tuple(self._plain.values()):
+            with self._lock:
+                if file.plain is None or file.byte < 0 or self._plain_is_left(file):
+                    continue
+                self._forget_plain(file)
+                ended = not file.readers
+            if ended:
                 self._release(file)
 
     def count(self) -> int:
@@ -231,8 +259,12 @@ class OpenFiles:
 
     def has_readers(self, ctx: TeeContext) -> bool:
         """Whether a client holds a descriptor of ``ctx`` right now."""
+        return self._has_readers(self._files[ctx])
+
+    @staticmethod
+    def _has_readers(file: OpenFile) -> bool:
         poller = select.poll()
-        poller.register(self._files[ctx].writer, 0)
+        poller.register(file.writer, 0)
         return not any(mask & select.POLLERR for _, mask in poller.poll(0))
 
 

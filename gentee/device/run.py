@@ -13,6 +13,7 @@ The main thread waits for the program and passes signals on; it is a child subre
 orphans as well.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ from gentee.device.trapped_root import (
     NUMBER,
     TERMINAL_SIGNALS,
     WAY_AUTO,
+    WAY_NAMESPACE,
+    WAY_OPEN,
     TrappedRoot,
     signals_to_restore,
 )
@@ -40,35 +43,38 @@ EXIT_NOT_FOUND = 127
 class RunHost(BaseHost):
     """The host of ``gentee run``: a trapped root with clients below it."""
 
-    def __init__(self, sock: socket.socket, *, log_level: int = 3) -> None:
+    def __init__(self, *, log_level: int = 3) -> None:
         super().__init__(log_level=log_level)
-        self._socket = sock
+        self._socket: socket.socket | None = None
         self._listener: Notifier | None = None
 
     def _root_socket(self) -> socket.socket:
+        assert self._socket is not None, "before the trapped root has sent its listener"
         return self._socket
 
     root_socket = _root_socket
 
     def spawn_client(self) -> None:
         """Let the trapped root start the program."""
-        self._socket.send(b"R")
+        self._root_socket().send(b"R")
 
     def end(self) -> None:
         """Stop the threads."""
-        if self._listener is not None:
+        if self._listener is not None and self._socket is not None:
             self._listener.stop()
             self.events.stop()
+            self._socket.close()
 
     def notifier(self) -> Notifier:
         assert self._listener is not None, "before the trapped root has sent its listener"
         return self._listener
 
-    def listen(self) -> tuple[list[int], str, str]:
-        """Take the listener from the trapped root; device files, way, and why not the other."""
-        fds, way, why = receive_listener(self._socket)
+    def listen(self, sock: socket.socket) -> list[int]:
+        """Take the listener from the trapped root at ``sock``; descriptors of device files."""
+        fds = receive_listener(sock)
+        self._socket = sock
         self._listener = Notifier(fds[0], self.bug)
-        return fds[1:], way, why
+        return fds[1:]
 
 
 class Run:
@@ -103,36 +109,44 @@ class Run:
         """Run the program to its end; its exit status, 128 + N if signal N ended it."""
         restore = signals_to_restore()
         prctl(PR_SET_CHILD_SUBREAPER, 1)
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.host = RunHost(mine, log_level=self._log_level)
+        self.host = RunHost(log_level=self._log_level)
         descs: list[TeeDesc] = []
         for driver, options in self._drivers:
             descs += driver.probe(self.host, options)
         for desc in descs:
             self.registry.tee_device_register(desc)
-        names = [device.name for device in self.registry.all()]
-        root_pid = os.fork()
-        if root_pid == 0:
-            mine.close()
-            TrappedRoot(theirs, self._argv, names, self._way, restore).main()
-        theirs.close()
         try:
-            return self._serve(self.host, names)
+            return self._serve(self.host, restore)
         finally:
-            self._end(mine)
+            self._end(self.host)
 
-    def _serve(self, host: RunHost, names: list[str]) -> int:
-        try:
-            files, way, why = host.listen()
-        except OSError as error:
-            raise _cannot_listen(error) from error
+    def _listen(self, host: RunHost, names: list[str], restore: list[int]) -> tuple[list[int], str]:
+        """Start a trapped root; descriptors of the device files that it made, and its way."""
+        ways = [WAY_NAMESPACE, WAY_OPEN] if self._way == WAY_AUTO else [self._way]
+        for way in ways:
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            if os.fork() == 0:
+                mine.close()
+                TrappedRoot(theirs, self._argv, names, way, restore).main()
+            theirs.close()
+            try:
+                return host.listen(mine), way
+            except OSError as error:
+                mine.close()
+                if error.errno == errno.EBUSY or way == ways[-1]:
+                    raise _cannot_listen(error) from error
+                if self._verbose:
+                    host.terminal.warn(f"no mount namespace: {error.strerror or error}")
+        raise AssertionError("unreachable")
+
+    def _serve(self, host: RunHost, restore: list[int]) -> int:
+        names = [device.name for device in self.registry.all()]
+        files, way = self._listen(host, names, restore)
         self.door = Door(host.notifier(), host, self.registry)
         for name, fd in zip(names, files, strict=False):
             self.door.files.add_device_file(name, fd)
         if self._verbose:
             host.terminal.warn(f"devices {', '.join(names)} by way of {way}")
-            if why and way != self._way:
-                host.terminal.warn(f"no mount namespace: {why}")
         for number in TERMINAL_SIGNALS[:2]:
             signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -186,21 +200,16 @@ class Run:
         finally:
             sock.setblocking(True)
 
-    def _end(self, sock: socket.socket) -> None:
+    def _end(self, host: RunHost) -> None:
         """Close devices, let drivers end their services, then stop the threads."""
-        host = self.host
-        assert host is not None
         for device in self.registry.all():
             self.registry.tee_device_unregister(device)
         for driver, _options in self._drivers:
             driver.remove()
         host.end()
-        sock.close()
 
 
 def _cannot_listen(error: OSError) -> UserError:
-    import errno
-
     if error.errno == errno.EBUSY:
         return UserError(
             "another program already listens to this one's system calls (seccomp notification)",

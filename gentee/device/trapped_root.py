@@ -32,7 +32,7 @@ NUMBER = Struct("<q")
 
 WAY_NAMESPACE = "namespace"
 WAY_OPEN = "open"
-WAY_AUTO = "auto"
+WAY_AUTO = "auto"  # the first, or else the second: decided by who forks the trapped root
 WAY_SERVICES = "services"  # no clients at all: only what spawned services do
 
 # What a terminal sends to all of its foreground group is meant for the client alone.
@@ -102,50 +102,25 @@ class TrappedRoot:
     def _prepare(self) -> bool:
         """Make ``/dev``, install the filter, send both up."""
         files: list[int] = []
-        way = WAY_OPEN
-        why = "asked for"
-        if self._way == WAY_SERVICES:
-            way = WAY_SERVICES
-        elif self._way != WAY_OPEN:
-            # Tried in a child first: a namespace entered cannot be left.
-            why = self._try_namespace()
-            if not why:
+        if self._way == WAY_NAMESPACE:
+            try:
                 enter_mount_namespace()
                 files = cover_dev(self._names)
-                way = WAY_NAMESPACE
-            elif self._way == WAY_NAMESPACE:
-                self._sock.send(b"N" + NUMBER.pack(errno.EPERM) + why.encode())
+            except OSError as error:
+                # It may be in half of a namespace, which cannot be left: this one is of no use.
+                reason = error.strerror or str(error)
+                self._sock.send(b"N" + NUMBER.pack(errno.EPERM) + reason.encode())
                 return False
         try:
-            listener = install_filter(tee_filter(trap_open=way == WAY_OPEN))
+            listener = install_filter(tee_filter(trap_open=self._way == WAY_OPEN))
         except OSError as error:
             reason = error.strerror or "seccomp"
             self._sock.send(b"N" + NUMBER.pack(error.errno or errno.EIO) + reason.encode())
             return False
-        text = f"{way}\n{why}".encode()
-        socket.send_fds(self._sock, [b"L" + text], [listener, *files])
+        socket.send_fds(self._sock, [b"L"], [listener, *files])
         for fd in (listener, *files):
             os.close(fd)
         return True
-
-    def _try_namespace(self) -> str:
-        """Why there can be no ``/dev`` of our own; empty if there can."""
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                enter_mount_namespace()
-                cover_dev(self._names)
-            except BaseException as error:
-                text = error.strerror if isinstance(error, OSError) else ""
-                os.write(writer, (text or repr(error)).encode()[:500])
-            finally:
-                os._exit(0)
-        os.close(writer)
-        why = os.read(reader, 512).decode("utf-8", "replace")
-        os.close(reader)
-        os.waitpid(pid, 0)
-        return why
 
     def _serve(self) -> None:
         while True:
@@ -188,7 +163,18 @@ class TrappedRoot:
         try:
             os.execvp(self._argv[0], self._argv)
         except OSError as error:
-            self._sock.send(b"E" + NUMBER.pack(error.errno or errno.EIO))
+            number = error.errno or errno.EIO
+            # A folder in PATH that this user may not enter is no news, as for a shell.
+            if number == errno.EACCES and not _is_found(self._argv[0]):
+                number = errno.ENOENT
+            self._sock.send(b"E" + NUMBER.pack(number))
+
+
+def _is_found(name: str) -> bool:
+    """Whether there is such a program, though perhaps not for this user to run."""
+    if "/" in name:
+        return True
+    return any(os.path.exists(os.path.join(folder, name)) for folder in os.get_exec_path())
 
 
 def exec_module(module: str, socket_fd: int) -> None:

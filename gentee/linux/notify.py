@@ -29,8 +29,8 @@ from gentee.linux.seccomp import (
     SECCOMP_NOTIF_ADDFD,
     SECCOMP_NOTIF_RESP,
     SECCOMP_USER_NOTIF_FLAG_CONTINUE,
+    set_sync_wake_up,
 )
-from gentee.linux.wake_up import SAMPLE, WakeUpPolicy
 
 NotifyId = int
 
@@ -58,7 +58,7 @@ class Notifier:
         self.services: dict[int, ServiceHandler] = {}
         self.calls: CallHandler = self._refuse
         self.introductions: dict[int, Callable[[int, int], None]] = {}  # (id, tid), by token
-        self._wake_up = WakeUpPolicy(listener)
+        self.sync_wake_up = set_sync_wake_up(listener)
         self._on_bug = on_bug
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -84,9 +84,8 @@ class Notifier:
     def serve(self) -> None:
         """Receive and dispatch until :meth:`stop`, or until no task has the filter any more."""
         ioctl, unpack, services = fcntl.ioctl, _RECEIVED.unpack_from, self.services
-        listener, calls, sample = self.listener, self.calls, self._wake_up.sample
+        listener, calls = self.listener, self.calls
         zero, buffer = bytes(80), bytearray(80)
-        served = changes = last_caller = 0
         while not self._stopping:
             buffer[:] = zero
             try:
@@ -101,10 +100,6 @@ class Notifier:
                     self._on_bug(error)
                 return
             notify_id, tid, nr, audit_arch, arg0, arg1, arg2, arg3 = unpack(buffer)
-            served += 1
-            if served == SAMPLE:
-                sample(changes)
-                served = changes = 0
             try:
                 service = services.get(tid)
                 if service is not None:
@@ -112,9 +107,6 @@ class Notifier:
                 elif arg1 == TA_IOC_HELLO and arg2 in self.introductions:
                     self.introductions.pop(arg2)(notify_id, tid)
                 else:
-                    if tid != last_caller:
-                        last_caller = tid
-                        changes += 1
                     calls(notify_id, tid, nr, audit_arch, arg0, arg1, arg2, arg3)
             except Exception as error:  # our own bug: report it, answer, keep serving
                 self._on_bug(error)

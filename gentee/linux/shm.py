@@ -42,6 +42,8 @@ IN_IGNORED = 0x8000
 _EVENT = Struct("<iIII")  # wd mask cookie len
 
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+WRITE_SEALS = fcntl.F_SEAL_WRITE | 0x10  # F_SEAL_FUTURE_WRITE
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -73,14 +75,12 @@ def reopen(fd: int, flags: int) -> int:
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
 
 
-def is_sealed_memfd(fd: int) -> bool:
-    """Whether ``fd`` is a memfd whose size can no longer change."""
+def memory_file_seals(fd: int) -> int | None:
+    """The seals of a memory file (memfd, or a file of a tmpfs); None for any other file."""
     try:
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
-        return False
-    size_seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
-    return seals & size_seals == size_seals
+        return None
 
 
 def only_open(fd: int) -> bool:

@@ -22,6 +22,7 @@ import os
 import select
 import threading
 from collections.abc import Sequence
+from struct import Struct
 
 from gentee.linux import arch
 from gentee.linux.libc import libc, oserror, syscall
@@ -38,6 +39,22 @@ for _function in (_process_vm_readv, _process_vm_writev):
         ctypes.c_ulong,
         ctypes.c_ulong,  # flags
     )
+
+# struct statx: stx_ino is at 32, stx_dev_major and stx_dev_minor at 136.
+_statx_buffer = ctypes.c_char * 256
+_STATX_FLAGS = 0x800 | 0x4000  # AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC
+_STATX_INO = 0x100
+_STATX_INODE = Struct("<Q")
+_STATX_DEVICE = Struct("<II")
+_statx = libc.statx
+_statx.restype = ctypes.c_int
+_statx.argtypes = (
+    ctypes.c_int,  # dirfd
+    ctypes.c_char_p,  # path
+    ctypes.c_int,  # flags
+    ctypes.c_uint,  # mask
+    _statx_buffer,
+)
 
 _MAX_PIECES = 32  # of one scattered write: a result and three words for each parameter fit
 _MAX_SCATTER = 4096  # bytes
@@ -67,8 +84,13 @@ _writer = _ScatterWriter()
 def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
     """Write each ``(address, bytes)`` into the memory of ``tid``, respecting page protection.
 
-    One system call. Raises ``OSError`` EFAULT where any byte could not be written.
+    One system call, or more where there are more pieces than one takes. No piece is larger than
+    4096 bytes. Raises ``OSError`` EFAULT where any byte could not be written.
     """
+    if len(pieces) > _MAX_PIECES:
+        for first in range(0, len(pieces), _MAX_PIECES):
+            write_memory(tid, pieces[first : first + _MAX_PIECES])
+        return
     writer = _writer
     data, remote = writer.data, writer.remote
     position = index = 0
@@ -182,9 +204,17 @@ class Task:
             handle = self.links[fd] = os.open(name, flags, dir_fd=self.fd_dir)
         return os.readlink(b"", dir_fd=handle)
 
-    def stat(self, fd: int) -> os.stat_result:
-        """stat(2) of the file of descriptor ``fd``."""
-        return os.stat(str(fd), dir_fd=self.fd_dir)
+    def file_identity(self, fd: int) -> tuple[int, int]:
+        """(device, inode) of the file of descriptor ``fd``.
+
+        Its file system is not asked: it may be one that the client itself serves (FUSE), and which
+        never answers.
+        """
+        buffer = _statx_buffer()
+        if _statx(self.fd_dir, b"%d" % fd, _STATX_FLAGS, _STATX_INO, buffer) < 0:
+            raise oserror("statx")
+        (inode,) = _STATX_INODE.unpack_from(buffer, 32)
+        return os.makedev(*_STATX_DEVICE.unpack_from(buffer, 136)), inode
 
     def read(self, address: int, size: int) -> bytes:
         """``size`` bytes at ``address``; OSError EFAULT if any of them cannot be read."""

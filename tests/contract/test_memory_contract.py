@@ -253,6 +253,9 @@ def test_two_references_to_the_same_bytes(client: Client, session: int) -> None:
     params = [memref_in(one, 5, 2), memref_out(other, 0, 4), memref_out(one, 0, 4)]
     assert client.invoke(session, COPY, params).result == SUCCESS
     assert memory.data == b"fgfg*fgh"
+    params = [value_in(0x2B), memref_in(one, 2, 2), memref_out(one, 0, 8)]
+    assert client.invoke(session, FILL, params).result == SUCCESS
+    assert memory.data == b"++++++++"
     # One that contains two others, which do not touch one another.
     source = client.shm_alloc(1, b"XY")
     params = [
@@ -263,7 +266,7 @@ def test_two_references_to_the_same_bytes(client: Client, session: int) -> None:
         memref_out(one, 0, 8),
     ]
     assert client.invoke(session, COPY, params).result[0] == gp.TEE_ERROR_SHORT_BUFFER
-    assert memory.data == b"XYXY*fXY"
+    assert memory.data == b"XYXY++XY"
     source.put()
     one.put()
     other.put()

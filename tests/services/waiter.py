@@ -2,7 +2,7 @@
 """Waiter: commands that last until something happens. How far they are is seen in shared memory.
 
 Each takes one memref in/out. Its first byte becomes ENTERED when the command runs, and tells at
-the end how it ended.
+the end how it ended. To open a session with such a memref waits as WAITER_WAIT does.
 """
 
 from typing import Any
@@ -31,6 +31,10 @@ DONE = 3
 class Waiter(TrustedApplication):
     uuid = "aa17e500-3c1d-4b52-a5f0-90c1d2e3f403"
     name = "waiter"
+
+    def TA_OpenSessionEntryPoint(self, param_types: int, params: Params) -> None:
+        if params[0] is not None:
+            self.TA_InvokeCommandEntryPoint(None, WAITER_WAIT, param_types, params)
 
     def TA_InvokeCommandEntryPoint(
         self, session: Any, command_id: int, param_types: int, params: Params

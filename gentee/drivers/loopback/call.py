@@ -343,5 +343,4 @@ _FUNCTIONS = {
     SUPPLICANT: _supplicant,
     ERRNO: _errno,
     CLIENT: _client,
-    CLIENT: _client,
 }

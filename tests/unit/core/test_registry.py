@@ -115,7 +115,7 @@ def test_plugin_that_cannot_be_loaded(
 
 def test_own_driver_that_lacks_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BUILTIN, "soft", "gentee.drivers.nothing_of_that_name")
-    with pytest.raises(UserError, match="^driver 'soft' cannot be loaded: No module named"):
+    with pytest.raises(UserError, match=r"^driver 'soft' cannot be loaded: No module named"):
         load_driver("soft")
 
 
