@@ -10,11 +10,20 @@ import ctypes
 import errno
 import mmap
 import os
+import select
+import signal
+import socket
 import threading
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
+import pytest
+
+import gentee.device.host
 from gentee.abi.linux_tee import (
     TEE_IOCTL_LOGIN_PUBLIC,
     TEE_IOCTL_PARAM,
@@ -48,6 +57,7 @@ from gentee.core.shm import (
     tee_shm_register,
 )
 from gentee.linux.events import EventLoop
+from gentee.linux.libc import PR_SET_PDEATHSIG, prctl
 from gentee.linux.notify import Notifier
 from gentee.linux.task import read_memory_into, write_memory_from
 
@@ -99,6 +109,30 @@ def unpack(data: bytes) -> list[Param]:
     return list(TEE_IOCTL_PARAM.iter_unpack(data))
 
 
+class ServiceHost(gentee.device.host.LocalHost):
+    """The host of a program that uses trusted services: what they and gentee say is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: list[tuple[str, int, str]] = []
+        self.warnings: list[str] = []
+        self.bugs: list[BaseException] = []
+
+    def log(self, source: str, level: int, text: str) -> None:
+        self.logged.append((source, level, text))
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def bug(self, error: BaseException) -> None:
+        self.bugs.append(error)
+
+    def close(self) -> None:
+        """End the threads and the trapped root. What went wrong fails the test."""
+        super().close()
+        assert not self.bugs, self.bugs
+
+
 class LocalHost(Host):
     """The surroundings of a driver in a test: real events, nothing to start processes with."""
 
@@ -128,6 +162,104 @@ class LocalHost(Host):
         """End the events thread. What went wrong there fails the test."""
         self.events.stop()
         assert not self.bugs, self.bugs
+
+
+def wait_until(condition: Callable[[], object], what: str = "") -> None:
+    """Look until ``condition`` is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"it never came: {what or condition}")
+        select.select([], [], [], 0.001)
+
+
+class Child:
+    """A forked process that runs ``job`` with one end of ``socket``, and ends.
+
+    A context manager that waits for its end: what goes wrong there fails the test, a skip there
+    skips it.
+    """
+
+    def __init__(self, job: Callable[[socket.socket], object]) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(PATIENCE)
+        self._report, report = os.pipe()
+        parent = os.getpid()
+        with warnings.catch_warnings():
+            # Of Python 3.12, about threads that hold locks: the child uses nothing of theirs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
+        if self.pid == 0:
+            self.socket.close()
+            os.close(self._report)
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+            _run_and_exit(job, theirs, report)
+        theirs.close()
+        os.close(report)
+        self._running = True
+
+    def wait(self) -> None:
+        """Wait for its end, which must be a good one, unless it was killed."""
+        text = b""
+        if not self._running:
+            return
+        try:
+            while True:
+                readable, _, _ = select.select([self._report], [], [], PATIENCE)
+                if not readable:
+                    raise TimeoutError("the child does not end")
+                data = os.read(self._report, 65536)
+                if not data:
+                    break
+                text += data
+        finally:
+            status = self.kill()
+        if status == 2 << 8:
+            pytest.skip(text.decode())
+        assert status == 0, f"status {status:#x} of the child\n{text.decode()}"
+
+    def kill(self) -> int:
+        """End it if it still runs; its wait status. Twice is once."""
+        if not self._running:
+            return 0
+        self._running = False
+        self.socket.close()
+        if not select.select([self._report], [], [], 0)[0]:
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self._report)
+        return os.waitpid(self.pid, 0)[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.wait()
+        else:
+            self.kill()
+
+
+def _run_and_exit(
+    job: Callable[[socket.socket], object], sock: socket.socket, report: int
+) -> NoReturn:
+    status = 1
+    try:
+        job(sock)
+        status = 0
+    except pytest.skip.Exception as skip:
+        os.write(report, str(skip).encode())
+        status = 2
+    except BaseException:
+        os.write(report, traceback.format_exc().encode())
+    finally:
+        os._exit(status)
 
 
 class MinimalOps(TeeDriverOps):

@@ -19,7 +19,7 @@ from gentee.abi.linux_tee import TEE_IOC_VERSION
 from gentee.device.trapped_root import WAY_NAMESPACE, WAY_OPEN, tee_filter
 from gentee.linux import arch, seccomp
 from gentee.linux.libc import prctl, syscall
-from gentee.linux.namespaces import cover_dev, enter_mount_namespace
+from gentee.linux.namespaces import cover_dev, enter_mount_namespace, make_device_files
 from gentee.linux.notify import Notifier
 from gentee.linux.seccomp import install_filter, set_sync_wake_up
 from gentee.linux.shm import CloseWatch, create_shm, only_open, reopen
@@ -298,7 +298,8 @@ def _enter() -> str:
 
 def _enter_and_cover() -> str:
     enter_mount_namespace()
-    cover_dev(["tee0"])
+    cover_dev()
+    make_device_files(["tee0"])
     return ""
 
 

@@ -71,24 +71,30 @@ def main(arguments: Sequence[str]) -> int:
         raise COMMAND.error("no program to run", "such as: gentee run -- ./client")
     ta_dirs = [*map(service_folder, given.all("--ta-dir")), examples_folder()]
     level = given.value("--log-level", "debug")
+    way = given.value("--device-way", "auto")
+    check_machine()
     # Collecting garbage while modules are loaded costs a tenth of their time and finds nothing.
     gc.disable()
+    from gentee.device.trapped_root import fork_root, signals_to_restore, ways_to_try
+
+    # As early as can be: it makes its /dev while the rest is loaded here.
+    root = fork_root(given.words, ways_to_try(way)[0], signals_to_restore())
     from gentee.core.registry import load_driver
     from gentee.device.run import Run
 
     drivers = [load_driver(name) for name in given.all("--driver") or ["soft"]]
     gc.enable()
     gc.freeze()
-    check_machine()
     if given.has("--ta-dir"):
         _tell_problems(ta_dirs)
     options: dict[str, object] = {"ta_dirs": ta_dirs, "reg_mem": given.has("--reg-mem")}
     run = Run(
         given.words,
         [(driver, options) for driver in drivers],
-        way=given.value("--device-way", "auto"),
+        way=way,
         log_level=0 if given.has("--quiet") else LOG_LEVELS.index(level) + 1,
         verbose=given.has("--verbose"),
+        root=root,
     )
     try:
         status = run.run()

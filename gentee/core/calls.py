@@ -66,8 +66,9 @@ class CallArg:
     def abandon(self) -> None:
         """Nobody waits for the answer any more: ask the driver to end the call early."""
         self.abandoned = True
-        if self.cancel is not None:
-            self.cancel()
+        cancel = self.cancel  # looked at once: a call that ends meanwhile may take it away
+        if cancel is not None:
+            cancel()
 
     def run(self, operation: Callable[..., OpResult], *args: "Any") -> None:
         """Call a driver's operation and complete unless it is pending."""

@@ -3,6 +3,7 @@
 
 import errno
 from struct import Struct
+from struct import error as StructError
 
 from gentee.abi.linux_tee import (
     TEE_IOCTL_PARAM,
@@ -119,10 +120,17 @@ def params_from_user(
 ) -> list[TeeParam]:
     """Decode ``num_params`` struct tee_ioctl_param at ``offset`` of a copy of the client's bytes.
 
+    The copy may end early, where the client's memory does: EFAULT, unless it is wrong before.
     Takes a reference to the shared memory of every memref; :func:`params_put` drops them. Raises
     ``OSError`` EINVAL or EFAULT, holding none.
     """
-    words = _WORDS[num_params].unpack_from(uparams, offset)
+    try:
+        words = _WORDS[num_params].unpack_from(uparams, offset)
+    except StructError:
+        # The client's memory ends early. Linux comes as far as the first that it cannot read.
+        readable = (len(uparams) - offset) // PARAM_SIZE
+        params_put(params_from_user(ctx, uparams, offset, readable))
+        raise OSError(errno.EFAULT, "parameters") from None
     desc = ctx.teedev.desc
     params: list[TeeParam] = []
     try:
@@ -212,7 +220,11 @@ def params_to_supp(params: list[TeeParam]) -> bytes:
 
 def params_from_supp(uparams: bytes, offset: int, num_params: int) -> list[TeeParam]:
     """Decode a supplicant's answer. Only outputs can be updated; of a memref, only its size."""
-    words = _WORDS[num_params].unpack_from(uparams, offset)
+    try:
+        words = _WORDS[num_params].unpack_from(uparams, offset)
+    except StructError:
+        params_from_supp(uparams, offset, (len(uparams) - offset) // PARAM_SIZE)
+        raise OSError(errno.EFAULT, "parameters") from None
     params: list[TeeParam] = []
     for i in range(0, 4 * num_params, 4):
         attr = words[i]

@@ -9,7 +9,7 @@ from gentee.abi.gp import TEE_SUCCESS
 from gentee.core import calls
 from gentee.core.params import params_put, params_to_supp, params_to_user
 from gentee.core.shm import TeeShm
-from gentee.linux.events import EventLoop
+from gentee.linux.events import EventLoop, HangUps
 from gentee.linux.notify import Notifier
 from gentee.linux.shm import CloseWatch, only_open, reopen
 from gentee.linux.task import write_memory
@@ -26,8 +26,9 @@ class Answers:
     def __init__(self, notifier: Notifier, events: EventLoop) -> None:
         self.notifier = notifier
         self.events = events
-        self._watch = CloseWatch()
-        events.add(self._watch.fd, self._watch.read)
+        self.hang_ups = HangUps(events)
+        self._watch = CloseWatch(events.call_later)
+        events.add(self._watch.fd, self._watch.read, settle=self._watch.settle)
 
     def _finish(self, arg: calls.CallArg, pieces: list[tuple[int, bytes]]) -> bool:
         """Write ``pieces`` and let the ioctl return; whether the client got both."""
@@ -93,10 +94,12 @@ class Answers:
         try:
             watch: int
 
-            def closed() -> None:
-                if only_open(shm.fd):
-                    self._watch.remove(watch)
-                    shm.put()
+            def closed() -> bool:
+                if not only_open(shm.fd):
+                    return False
+                self._watch.remove(watch)
+                shm.put()
+                return True
 
             watch = self._watch.add(shm.fd, closed)
             try:
@@ -116,7 +119,6 @@ class Answers:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
         def closed() -> None:
-            self.events.remove(writer)
             os.close(writer)
             shm.put()
 
@@ -127,4 +129,4 @@ class Answers:
             os.close(writer)
             raise
         os.close(reader)
-        self.events.add(writer, closed, 0)
+        self.hang_ups.add(writer, closed)

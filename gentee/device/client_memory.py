@@ -16,29 +16,34 @@ from gentee.core.shm import (
     TeeShm,
     tee_shm_register,
 )
-from gentee.linux.shm import SIZE_SEALS, WRITE_SEALS, memory_file_seals
-from gentee.linux.task import Process, Task, read_memory_into, write_memory_from
+from gentee.linux.shm import SEALS, WRITE_SEALS, memory_file_seals
+from gentee.linux.task import AddressSpace, Task, read_memory_into, write_memory_from
 
 
 class ClientMemory(Backing):
     """Memory of a client's address space, by address. Linux would pin its pages; we copy."""
 
-    __slots__ = ("_address", "_process")
+    __slots__ = ("_address", "_space")
 
-    def __init__(self, process: Process, address: int) -> None:
-        self._process = process
+    def __init__(self, space: AddressSpace, address: int) -> None:
+        self._space = space
         self._address = address
 
     def copy_in(self, offset: int, view: memoryview) -> None:
-        self._process.check_alive()
-        read_memory_into(self._process.pid, self._address + offset, view)
+        address = self._address + offset
+        self._space.check_current(address)
+        read_memory_into(self._space.process.pid, address, view)
 
     def copy_out(self, offset: int, view: memoryview) -> None:
-        self._process.check_alive()
-        write_memory_from(self._process.pid, self._address + offset, view)
+        address = self._address + offset
+        self._space.check_current(address)
+        write_memory_from(self._space.process.pid, address, view)
 
     def identity(self) -> tuple[object, int]:
-        return (self._process, self._address)
+        return (self._space.process, self._address)
+
+    def close(self) -> None:
+        self._space.put()
 
 
 class ClientFile(Backing):
@@ -52,7 +57,10 @@ class ClientFile(Backing):
     def copy_in(self, offset: int, view: memoryview) -> None:
         done = 0
         while done < len(view):
-            count = os.preadv(self._fd, [view[done:]], offset + done)
+            try:
+                count = os.preadv(self._fd, [view[done:]], offset + done)
+            except OSError as error:
+                raise OSError(errno.EFAULT, "the file cannot be read") from error
             if not count:
                 raise OSError(errno.EFAULT, "the file was truncated")
             done += count
@@ -73,7 +81,10 @@ class ClientFile(Backing):
 
 
 def check_writable(task: Task, address: int, length: int) -> None:
-    """EFAULT unless the whole range is mapped, readable and writable, as pinning for DMA wants."""
+    """As pinning for DMA: EFAULT unless the range starts in memory that can be read and written.
+
+    ENOMEM, as in register_shm_helper(), where only its end is not there.
+    """
     position, end = address, address + length
     for start, stop, permissions in task.maps():
         if stop <= position:
@@ -83,17 +94,23 @@ def check_writable(task: Task, address: int, length: int) -> None:
         position = stop
         if position >= end:
             return
-    raise OSError(errno.EFAULT, "registered memory")
+    raise OSError(errno.EFAULT if position == address else errno.ENOMEM, "registered memory")
 
 
 def register_user_buf(ctx: TeeContext, task: Task, address: int, length: int) -> TeeShm:
     """TEE_IOC_SHM_REGISTER: ``length`` bytes at ``address`` of the caller."""
     if address + length > USER_ADDRESS_MAX:
         raise OSError(errno.EFAULT, "registered memory")
-    if length and "shm_register" in ctx.teedev.operations:
+    teedev = ctx.teedev
+    if 0 < length <= teedev.desc.shm.largest and "shm_register" in teedev.operations:
         check_writable(task, address, length)
     flags = TEE_SHM_DYNAMIC | TEE_SHM_USER_MAPPED
-    return tee_shm_register(ctx, length, flags, backing=ClientMemory(task.process, address))
+    space = task.address_space()
+    try:
+        return tee_shm_register(ctx, length, flags, backing=ClientMemory(space, address))
+    except BaseException:
+        space.put()
+        raise
 
 
 def register_fd(ctx: TeeContext, task: Task, fd: int) -> TeeShm:
@@ -108,11 +125,14 @@ def register_fd(ctx: TeeContext, task: Task, fd: int) -> TeeShm:
         seals = memory_file_seals(own)
         if seals is None:
             raise OSError(errno.EINVAL, "not a memory file")
-        size = os.fstat(own).st_size
-        access = fcntl.fcntl(own, fcntl.F_GETFL) & os.O_ACCMODE
-        if seals & SIZE_SEALS == SIZE_SEALS and not seals & WRITE_SEALS and access == os.O_RDWR:
-            return tee_shm_register(ctx, size, flags, fd=own)
         # A client that may only read it must not write it through a service.
+        access = fcntl.fcntl(own, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND)
+        if access != os.O_RDWR or seals & WRITE_SEALS:
+            raise OSError(errno.EINVAL, "not writable")
+        size = os.fstat(own).st_size
+        # Without the last seal it could be sealed against writing before a service maps it.
+        if seals & SEALS == SEALS:
+            return tee_shm_register(ctx, size, flags, fd=own)
         return tee_shm_register(ctx, size, flags, backing=ClientFile(own))
     except BaseException:
         os.close(own)

@@ -3,16 +3,21 @@
 
 Everything here runs in the receiving thread and must not wait. What ends at its own time (contexts,
 processes) is noticed by the events thread; see ``_process_ended`` for how the two stay apart.
+
+A client can make the receiving thread wait all the same (see :mod:`gentee.linux.notify`). The calls
+of a process that did are handled by threads of their own, until they are quick again.
 """
 
 import errno
 import fcntl
 import os
+import time
 from struct import Struct
 
 from gentee.core.context import TeeContext
 from gentee.core.device import DeviceRegistry
 from gentee.core.host import Host
+from gentee.core.workers import Workers
 from gentee.device.answers import Answers
 from gentee.device.ioctls import IOCTLS
 from gentee.device.open_files import OpenFiles
@@ -20,10 +25,16 @@ from gentee.device.open_path import DevicePaths
 from gentee.linux import arch
 from gentee.linux.notify import Notifier
 from gentee.linux.seccomp import SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_NOTIF_RESP
-from gentee.linux.task import Process, Task, TaskTable
+from gentee.linux.task import Process, Task, TaskTable, thread_group
 
 _IOCTL_NRS = {audit: numbers["ioctl"] for audit, numbers in arch.SYS.items()}
 _RESP: Struct = SECCOMP_NOTIF_RESP
+
+Call = tuple[int, int, int, int, int, int]  # nr, arch, arg0..arg3
+
+_SLOW_CALLS = 32  # quick ones in a row, before a process is no longer a slow one
+_SLOW_SECONDS = 0.005
+_SLOW_AT_ONCE = 64
 
 
 class Door(Answers):
@@ -33,14 +44,14 @@ class Door(Answers):
         super().__init__(notifier, host.events)
         self.host = host
         self.registry = registry
-        self.files = OpenFiles(host.events, registry.get)
+        self.files = OpenFiles(host.events, self.hang_ups, registry.get, self._abandon_orphans)
         self.paths = DevicePaths(registry)
-        self._table = TaskTable()
+        self._table = TaskTable(notifier.is_at_work_for)
         self._tasks = self._table.tasks
         self._contexts = self.files.contexts
-        self._response = bytearray(24)  # of the receiving thread alone
-        self._busy = False  # the receiving thread is using what it found in the table
+        self._slow_calls = Workers(_SLOW_AT_ONCE)
         notifier.calls = self.handle
+        notifier.stuck = self._stuck
 
     def handle(
         self,
@@ -54,85 +65,125 @@ class Door(Answers):
         arg3: int,
     ) -> None:
         """One trapped call of a client: an ioctl with TEE's magic, or an open."""
-        self._busy = True
-        try:
-            task = self._tasks.get(tid)
+        task = self._tasks.get(tid)
+        if task is None:
+            task = self._add_task(notify_id, tid, (nr, audit_arch, arg0, arg1, arg2, arg3))
             if task is None:
-                task = self._add_task(notify_id, tid)
-                if task is None:
-                    return
-            if nr != _IOCTL_NRS.get(audit_arch):
-                self._handle_open(notify_id, task, nr, audit_arch, (arg0, arg1, arg2, arg3))
                 return
-            fd = arg0 & 0xFFFF_FFFF
-            try:
-                handle = task.links.get(fd)
-                if handle is not None:
-                    link = os.readlink(b"", dir_fd=handle)
-                else:
-                    link = task.link(fd)
-            except OSError as error:
-                self._no_link(error, notify_id, tid, (nr, audit_arch, arg0, arg1, arg2, arg3))
-                return
-            ctx = self._contexts.get(link)
-            if ctx is None:
-                ctx = self._first_ioctl(notify_id, task, fd)
-                if ctx is None:
-                    return
-            value = 0
-            error_number = 0
-            try:
-                ioctl = IOCTLS.get(arg1 & 0xFFFF_FFFF)
-                if ioctl is None:
-                    raise OSError(errno.EINVAL, "ioctl")
-                answer = ioctl(self, notify_id, task, ctx, arg2)
-                if answer is None:
-                    return
-                value = answer
-            except OSError as failure:
-                error_number = failure.errno or errno.EIO
-                if error_number == errno.EFAULT:
-                    self._tell_unreadable(task)
-            response = self._response
-            _RESP.pack_into(response, 0, notify_id, value, -error_number, 0)
-            try:
-                fcntl.ioctl(self.notifier.listener, SECCOMP_IOCTL_NOTIF_SEND, response)
-            except OSError as failure:
-                if failure.errno != errno.ENOENT:
-                    raise
-        finally:
-            self._busy = False
+        if task.process.slow:
+            call = (nr, audit_arch, arg0, arg1, arg2, arg3)
+            self._slow_calls.submit(lambda: self._handle_slowly(notify_id, tid, call))
+            return
+        self._handle(notify_id, task, nr, audit_arch, arg0, arg1, arg2, arg3)
 
-    def _add_task(self, notify_id: int, tid: int) -> Task | None:
+    def _handle(
+        self,
+        notify_id: int,
+        task: Task,
+        nr: int,
+        audit_arch: int,
+        arg0: int,
+        arg1: int,
+        arg2: int,
+        arg3: int,
+    ) -> None:
+        if nr != _IOCTL_NRS.get(audit_arch):
+            self._handle_open(notify_id, task, nr, audit_arch, (arg0, arg1, arg2, arg3))
+            return
+        fd = arg0 & 0xFFFF_FFFF
+        try:
+            handle = task.links.get(fd)
+            if handle is not None:
+                link = os.readlink(b"", dir_fd=handle)
+            else:
+                link = task.link(fd)
+        except OSError as error:
+            self._no_link(error, notify_id, task, (nr, audit_arch, arg0, arg1, arg2, arg3))
+            return
+        ctx = self._contexts.get(link)
+        if ctx is None:
+            ctx = self._first_ioctl(notify_id, task, fd)
+            if ctx is None:
+                return
+        value = 0
+        error_number = 0
+        try:
+            ioctl = IOCTLS.get(arg1 & 0xFFFF_FFFF)
+            if ioctl is None:
+                raise OSError(errno.EINVAL, "ioctl")
+            answer = ioctl(self, notify_id, task, ctx, arg2)
+            if answer is None:
+                return
+            value = answer
+        except OSError as failure:
+            error_number = failure.errno or errno.EIO
+            if error_number == errno.EFAULT:
+                self._tell_unreadable(task)
+        # A bytearray: half the cost of bytes, which fcntl.ioctl copies twice.
+        response = bytearray(_RESP.pack(notify_id, value, -error_number, 0))
+        try:
+            fcntl.ioctl(self.notifier.listener, SECCOMP_IOCTL_NOTIF_SEND, response)
+        except OSError as failure:
+            if failure.errno != errno.ENOENT:
+                raise
+
+    def _stuck(self, tid: int) -> None:
+        """The thread that looks at the receiver: this call takes long."""
+        task = self._tasks.get(tid)
+        if task is not None:
+            task.process.slow = _SLOW_CALLS
+
+    def _handle_slowly(self, notify_id: int, tid: int, call: Call) -> None:
+        """A call of a process that made the receiving thread wait, in a thread of its own."""
+
+        def handle() -> None:
+            task = self._tasks.get(tid) or self._add_task(notify_id, tid, call)
+            if task is None:
+                return
+            process = task.process
+            before = time.monotonic()
+            self._handle(notify_id, task, *call)
+            if time.monotonic() - before < _SLOW_SECONDS:
+                process.slow = max(process.slow - 1, 0)
+
+        self.notifier.help(notify_id, tid, handle)
+
+    def _add_task(self, notify_id: int, tid: int, call: Call) -> Task | None:
         try:
             task, new_process = self._table.add(tid)
         except OSError as error:
-            if error.errno in (errno.ESRCH, errno.ENOENT):
-                # Gone already, or it has just been reaped: nobody waits for this answer.
-                self.notifier.answer(notify_id, 0, errno.ESRCH)
-            elif error.errno in (errno.EACCES, errno.EPERM):
-                self.host.warn(
-                    f"thread {tid} cannot be read ({os.strerror(error.errno)}): "
-                    "its TEE calls fail with EFAULT; see 'gentee doctor'"
-                )
-                self.notifier.answer(notify_id, 0, errno.EFAULT)
-            else:  # out of descriptors or memory ourselves: this call only
-                self.notifier.answer(notify_id, 0, error.errno or errno.EIO)
+            self._no_task(error, notify_id, tid, call)
             return None
         if new_process:
             process = task.process
             self.host.events.add(process.pidfd, lambda: self._process_ended(process))
+        if not self.notifier.is_valid(notify_id):
+            # It ended while we looked: what its number led to may be another's.
+            self._table.discard(tid)
+            return None
         return task
 
-    def _no_link(
-        self, error: OSError, notify_id: int, tid: int, call: tuple[int, int, int, int, int, int]
-    ) -> None:
+    def _no_task(self, error: OSError, notify_id: int, tid: int, call: Call) -> None:
+        """What is to be known of a caller could not be found out."""
+        nr, audit_arch, _arg0, command, _arg2, _arg3 = call
+        if error.errno in (errno.ESRCH, errno.ENOENT):
+            # Gone already, or it has just been reaped: nobody waits for this answer.
+            self.notifier.answer(notify_id, 0, errno.ESRCH)
+        elif nr != _IOCTL_NRS.get(audit_arch) or command & 0xFFFF_FFFF not in IOCTLS:
+            # An open, or an ioctl of another driver: not ours, as far as can be seen.
+            self.notifier.continue_(notify_id)
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            self._warn_unreadable(thread_group(tid))
+            self.notifier.answer(notify_id, 0, errno.EFAULT)
+        else:  # out of descriptors or memory ourselves: this call only
+            self.notifier.answer(notify_id, 0, error.errno or errno.EIO)
+
+    def _no_link(self, error: OSError, notify_id: int, task: Task, call: Call) -> None:
         """The descriptor could not be looked up."""
-        task = self._tasks[tid]
         if error.errno in (errno.ESRCH, errno.ENOENT) and not task.is_alive():
             # The number belongs to another thread by now.
-            self._table.discard(tid)
-            self.handle(notify_id, tid, *call)
+            self._table.discard(task.tid)
+            self.handle(notify_id, task.tid, *call)
             return
         if error.errno in (errno.EACCES, errno.EPERM) and call[3] & 0xFFFF_FFFF in IOCTLS:
             self._tell_unreadable(task)
@@ -155,8 +206,11 @@ class Door(Answers):
         else:
             return
         process.told = True
+        self._warn_unreadable(process.pid)
+
+    def _warn_unreadable(self, pid: int) -> None:
         self.host.warn(
-            f"the memory of process {process.pid} cannot be read (not dumpable, or protected by "
+            f"the memory of process {pid} cannot be read (not dumpable, or protected by "
             "ptrace_scope): its TEE calls fail with EFAULT; see 'gentee doctor'"
         )
 
@@ -211,11 +265,20 @@ class Door(Answers):
             os.close(reader)
             self.files.watch(ctx)
 
+    def _abandon_orphans(self, ctx: TeeContext) -> None:
+        """Nobody has a descriptor of ``ctx`` any more, but calls are under way: end the forgotten.
+
+        That is, those of threads that an execve of their process ended. Others hold the context.
+        """
+        for arg in tuple(ctx.pending):
+            if not self.notifier.is_valid(arg.door[0]):
+                arg.abandon()
+
     def _process_ended(self, process: Process) -> None:
         """Events thread: a client process is gone; end its calls, forget its tasks.
 
-        The tasks leave the table first. Only what the receiving thread found before that can still
-        be in use there, so their descriptors are closed once it was seen idle.
+        The tasks leave the table first. Only who was at work for one before that can still use what
+        it found there, so their descriptors are closed once nobody is.
         """
         self.host.events.remove(process.pidfd)
         for device in self.registry.all():
@@ -223,17 +286,19 @@ class Door(Answers):
                 for arg in tuple(ctx.pending):
                     if arg.owner is process:
                         arg.abandon()
-        tasks = self._table.pop_process(process)
+        self._close_tasks(process, self._table.pop_process(process))
 
-        def close() -> None:
-            if self._busy:
-                self.host.events.call_later(0.001, close)
-                return
-            for task in tasks:
+    def _close_tasks(self, process: Process, tasks: list[Task]) -> None:
+        left = []
+        for task in tasks:
+            if self.notifier.is_at_work_for(task.tid):
+                left.append(task)
+            else:
                 task.close()
+        if left:
+            self.host.events.call_later(0.01, lambda: self._close_tasks(process, left))
+        else:
             process.close()
-
-        close()
 
     def statistics(self) -> dict[str, int]:
         """Numbers for tests and for people: what is open now."""

@@ -56,6 +56,7 @@ class BaseHost(Host):
         self.terminal = TerminalLog()
         self.log_level = log_level
         self.events = EventLoop(self.bug)
+        self.has_spawned = False
         self._told: set[str] = set()
 
     def log(self, source: str, level: int, text: str) -> None:
@@ -85,6 +86,7 @@ class BaseHost(Host):
         """The socket of the trapped root."""
 
     def spawn_trapped(self, module: str, socket_fd: int) -> None:
+        self.has_spawned = True
         socket.send_fds(self._root_socket(), [b"S" + module.encode()], [socket_fd])
 
 
@@ -160,7 +162,7 @@ def root_main(socket_fd: int) -> None:
         os._exit(0)
     sock = socket.socket(fileno=socket_fd)
     sock.set_inheritable(False)
-    TrappedRoot(sock, [], [], WAY_SERVICES, []).main()
+    TrappedRoot(sock, [], WAY_SERVICES, []).main()
 
 
 __all__ = ["LOG_ERROR", "BaseHost", "LocalHost", "TerminalLog", "printable", "receive_listener"]

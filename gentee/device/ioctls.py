@@ -41,7 +41,7 @@ from gentee.core import calls
 from gentee.core.context import TeeContext
 from gentee.core.login import tee_session_calc_client_uuid
 from gentee.core.params import PARAM_SIZE, params_from_supp, params_from_user, params_put
-from gentee.core.shm import tee_shm_alloc_user_buf
+from gentee.core.shm import TeeShm, tee_shm_alloc_user_buf
 from gentee.device import client_memory
 from gentee.linux.task import Task
 
@@ -63,7 +63,8 @@ def _read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, in
     """The argument that a struct tee_ioctl_buf_data points to.
 
     Returns bytes that hold it, where in them it starts, its length and its address in the client.
-    EINVAL where ``buf_len`` cannot be right, EFAULT where memory is not there.
+    EINVAL where ``buf_len`` cannot be right, EFAULT where memory is not there. Behind the fixed part
+    the bytes may end early: Linux looks at ``num_params`` before it reads parameters.
     """
     data = task.read_some(uarg, _FIRST_READ)
     if len(data) < 16:
@@ -74,7 +75,10 @@ def _read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, in
     offset = buf_ptr - uarg
     if offset >= 0 and offset + buf_len <= len(data):
         return data, offset, buf_len, buf_ptr
-    return task.read(buf_ptr, buf_len), 0, buf_len, buf_ptr
+    data = task.read_some(buf_ptr, buf_len)
+    if len(data) < fixed.size:
+        raise OSError(errno.EFAULT, "argument")
+    return data, 0, buf_len, buf_ptr
 
 
 def _need(ctx: TeeContext, operation: str) -> None:
@@ -95,6 +99,17 @@ def tee_ioctl_version(
     return 0
 
 
+def _settled(door: "Answers", make_shm: Callable[[], TeeShm]) -> TeeShm:
+    """New shared memory. Where there is no room for it, what clients have closed makes some."""
+    try:
+        return make_shm()
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+    door.events.settle()
+    return make_shm()
+
+
 def tee_ioctl_shm_alloc(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
@@ -103,7 +118,7 @@ def tee_ioctl_shm_alloc(
     )
     if flags:
         raise OSError(errno.EINVAL, "flags")
-    shm = tee_shm_alloc_user_buf(ctx, size)
+    shm = _settled(door, lambda: tee_shm_alloc_user_buf(ctx, size))
     try:
         # size, then (flags are not written) id.
         task.write(((uarg, shm.size.to_bytes(8, "little")), (uarg + 12, _id_bytes(shm.id))))
@@ -121,7 +136,7 @@ def tee_ioctl_shm_register(
     )
     if flags:
         raise OSError(errno.EINVAL, "flags")
-    shm = client_memory.register_user_buf(ctx, task, addr, length)
+    shm = _settled(door, lambda: client_memory.register_user_buf(ctx, task, addr, length))
     try:
         task.write(((uarg + 8, shm.size.to_bytes(8, "little")), (uarg + 20, _id_bytes(shm.id))))
         door.answer_shm_handle(notify_id, shm)
@@ -139,7 +154,7 @@ def tee_ioctl_shm_register_fd(
     if flags:
         raise OSError(errno.EINVAL, "flags")
     try:
-        shm = client_memory.register_fd(ctx, task, fd)
+        shm = _settled(door, lambda: client_memory.register_fd(ctx, task, fd))
     except OSError as error:
         raise OSError(errno.EINVAL, "SHM_REGISTER_FD") from error
     try:
@@ -197,7 +212,9 @@ def tee_ioctl_invoke(
         raise OSError(errno.EINVAL, "buf_len")
     offset = address - uarg
     if offset < 0 or offset + buf_len > len(data):
-        data, offset = task.read(address, buf_len), 0
+        data, offset = task.read_some(address, buf_len), 0
+        if len(data) < 24:
+            raise OSError(errno.EFAULT, "argument")
     func, session, cancel_id, _ret, _origin, num_params = _INVOKE_ARG(data, offset)
     if 24 + 32 * num_params != buf_len:
         raise OSError(errno.EINVAL, "num_params")

@@ -29,7 +29,7 @@ from struct import Struct
 
 from gentee.core.context import TeeContext, teedev_close_context, teedev_open
 from gentee.core.device import TeeDevice
-from gentee.linux.events import EventLoop
+from gentee.linux.events import EventLoop, HangUps
 from gentee.linux.shm import CloseWatch
 from gentee.linux.task import Task
 
@@ -78,14 +78,22 @@ class DeviceFile:
 class OpenFiles:
     """All open device files. ``contexts`` is what each call looks up, by the link's name."""
 
-    def __init__(self, events: EventLoop, find_device: Callable[[str], TeeDevice | None]) -> None:
+    def __init__(
+        self,
+        events: EventLoop,
+        hang_ups: HangUps,
+        find_device: Callable[[str], TeeDevice | None],
+        abandon_orphans: Callable[[TeeContext], None],
+    ) -> None:
         self.contexts: dict[bytes, TeeContext] = {}
         self._files: dict[TeeContext, OpenFile] = {}
         self._events = events
+        self._hang_ups = hang_ups
+        self._abandon_orphans = abandon_orphans
         self._find_device = find_device
         self._device_files: dict[tuple[int, int], DeviceFile] = {}
         self._plain: dict[int, OpenFile] = {}  # by position
-        # A context does not end while a latecomer joins it: held for either, briefly.
+        # Held to join a context and to decide that one ends: it does not while a latecomer joins.
         self._lock = threading.Lock()
         self._watch: CloseWatch | None = None
 
@@ -94,8 +102,8 @@ class OpenFiles:
         file = DeviceFile(name, fd)
         self._device_files[file.identity()] = file
         if self._watch is None:
-            self._watch = CloseWatch()
-            self._events.add(self._watch.fd, self._watch.read)
+            self._watch = CloseWatch(self._events.call_later)
+            self._events.add(self._watch.fd, self._watch.read, settle=self._watch.settle)
         self._watch.add(fd, self._sweep_plain)
 
     def open(self, name: str) -> tuple[TeeContext, int]:
@@ -107,7 +115,14 @@ class OpenFiles:
         device = self._find_device(name)
         if device is None:
             raise OSError(errno.ENOENT, name)
-        ctx = teedev_open(device)
+        try:
+            ctx = teedev_open(device)
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.ENOMEM):
+                raise
+            # Who had it may have closed it already.
+            self._events.settle()
+            ctx = teedev_open(device)
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
@@ -126,14 +141,16 @@ class OpenFiles:
 
     def watch(self, ctx: TeeContext) -> None:
         """The client has its descriptor: from now on its end is the context's end."""
-        file = self._files[ctx]
-        self._events.add(file.writer, lambda: self._hang_up(file), 0)
+        self._watch_readers(self._files[ctx])
+
+    def _watch_readers(self, file: OpenFile) -> None:
+        self._hang_ups.add(file.writer, lambda: self._hang_up(file))
 
     def _hang_up(self, file: OpenFile) -> None:
         with self._lock:
             if self._has_readers(file):
-                return  # a latecomer joined it meanwhile
-            self._events.remove(file.writer)
+                self._watch_readers(file)  # a latecomer joined it meanwhile
+                return
             file.readers = False
             if self._plain_is_left(file):
                 return
@@ -142,6 +159,7 @@ class OpenFiles:
 
     def _release(self, file: OpenFile) -> None:
         if file.ctx.wait_idle(lambda: self._events.call_soon(lambda: self._release(file))):
+            self._abandon_orphans(file.ctx)
             return
         del self._files[file.ctx]
         # The name first, the pipe last: its inode may be used again at once.
@@ -169,8 +187,7 @@ class OpenFiles:
             if flags & os.O_PATH:
                 return None
             cloexec = _cloexec_flag(task, fd)
-            position = os.lseek(plain, 0, os.SEEK_CUR)
-            ctx = self._join(device_file, position, lambda reader: replace(reader, cloexec))
+            ctx = self._join(device_file, plain, lambda reader: replace(reader, cloexec))
             if ctx is None:
                 ctx = self._replace_first(
                     device_file, plain, flags, lambda reader: replace(reader, cloexec)
@@ -180,23 +197,33 @@ class OpenFiles:
             os.close(plain)
 
     def _join(
-        self, device_file: DeviceFile, position: int, replace: Callable[[int], bool]
+        self, device_file: DeviceFile, plain: int, replace: Callable[[int], bool]
     ) -> TeeContext | None:
-        """A plain file at ``position`` gets the pipe of the context that it is a duplicate of."""
+        """A plain file that is the duplicate of another one gets that one's pipe."""
         with self._lock:
-            file = self._plain.get(position)
+            file = self._plain.get(os.lseek(plain, 0, os.SEEK_CUR))
             if file is None or file.plain is not device_file:
                 return None
             path = f"/proc/self/fd/{file.writer}"
             reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                replace(reader)
+                self._replace(replace, reader)
             finally:
                 if not file.readers:
                     file.readers = True
-                    self._events.add(file.writer, lambda: self._hang_up(file), 0)
+                    self._watch_readers(file)
                 os.close(reader)
             return file.ctx
+
+    @staticmethod
+    def _replace(replace: Callable[[int], bool], reader: int) -> None:
+        try:
+            replace(reader)
+        except OSError as error:
+            # The number is beyond what the client may open, since it lowered RLIMIT_NOFILE. The plain
+            # file stays: it joins its context again at each call.
+            if error.errno != errno.EBADF:
+                raise
 
     def _replace_first(
         self,
@@ -211,7 +238,7 @@ class OpenFiles:
             # Usually the descriptor to be replaced is the only one. Its file ends when the client
             # is back from this call: the watch says so.
             self._mark(file, device_file, plain, flags)
-            replace(reader)
+            self._replace(replace, reader)
         finally:
             os.close(reader)
             self.watch(ctx)
@@ -242,8 +269,11 @@ class OpenFiles:
         file.plain = None
         self._plain.pop(file.position, None)
 
-    def _sweep_plain(self) -> None:
-        """Some plain file was closed: forget those of which no duplicate is left."""
+    def _sweep_plain(self) -> bool:
+        """Some plain file was closed: forget those of which no duplicate is left.
+
+        Whether no context is left that only duplicates keep.
+        """
         for file in tuple(self._plain.values()):
             with self._lock:
                 if file.plain is None or file.byte < 0 or self._plain_is_left(file):
@@ -252,6 +282,7 @@ class OpenFiles:
                 ended = not file.readers
             if ended:
                 self._release(file)
+        return all(file.readers for file in tuple(self._plain.values()))
 
     def count(self) -> int:
         """How many contexts are open."""

@@ -33,11 +33,6 @@ _CALLS: dict[tuple[int, int], str] = {
 }
 
 
-def open_calls(audit_arch: int) -> list[int]:
-    """The numbers of the calls that open files, to be trapped."""
-    return [nr for (audit, nr) in _CALLS if audit == audit_arch]
-
-
 class DevicePaths:
     """Tells the paths of devices from all others."""
 
@@ -79,7 +74,7 @@ class DevicePaths:
         if end < 0:
             data = task.read_some(address, _PATH_MAX)
             end = data.find(b"\0")
-        return data[:end] if end >= 0 else data
+        return data[: max(end, 0)]  # without an end it is EFAULT or ENAMETOOLONG
 
     def _is_dev(self, task: Task, path: bytes, dir_fd: int | None) -> bool:
         """Whether the folder that ``path`` is in is the task's ``/dev``."""

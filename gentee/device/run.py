@@ -27,10 +27,9 @@ from gentee.device.trapped_root import (
     NUMBER,
     TERMINAL_SIGNALS,
     WAY_AUTO,
-    WAY_NAMESPACE,
-    WAY_OPEN,
-    TrappedRoot,
+    fork_root,
     signals_to_restore,
+    ways_to_try,
 )
 from gentee.errors import UserError
 from gentee.linux.libc import PR_SET_CHILD_SUBREAPER, prctl
@@ -59,8 +58,18 @@ class RunHost(BaseHost):
         self._root_socket().send(b"R")
 
     def end(self) -> None:
-        """Stop the threads."""
+        """End the trapped root and what it spawned, then stop the threads."""
         if self._listener is not None and self._socket is not None:
+            if self.has_spawned:
+                # First of all: an interpreter that is just starting would complain on the terminal
+                # when its opens are not answered any more.
+                try:
+                    self._socket.shutdown(socket.SHUT_WR)
+                    self._socket.settimeout(2.0)
+                    while self._socket.recv(64)[:1] not in (b"K", b""):
+                        pass
+                except OSError:  # gone, or stopped by somebody
+                    pass
             self._listener.stop()
             self.events.stop()
             self._socket.close()
@@ -83,6 +92,7 @@ class Run:
     :param argv: the program and its arguments; the program is looked for in PATH.
     :param drivers: the drivers whose devices it sees, with the options for their ``probe``.
     :param way: ``auto``, ``namespace`` or ``open`` (docs/design.md).
+    :param root: the socket of a trapped root that was forked before, for the first way to try.
     """
 
     def __init__(
@@ -93,12 +103,14 @@ class Run:
         way: str = WAY_AUTO,
         log_level: int = 3,
         verbose: bool = False,
+        root: socket.socket | None = None,
     ) -> None:
         self._argv = list(argv)
         self._drivers = list(drivers)
         self._way = way
         self._log_level = log_level
         self._verbose = verbose
+        self._root = root
         self._client = 0
         self._exec_error = 0
         self.registry = DeviceRegistry()
@@ -122,14 +134,13 @@ class Run:
 
     def _listen(self, host: RunHost, names: list[str], restore: list[int]) -> tuple[list[int], str]:
         """Start a trapped root; descriptors of the device files that it made, and its way."""
-        ways = [WAY_NAMESPACE, WAY_OPEN] if self._way == WAY_AUTO else [self._way]
+        ways = ways_to_try(self._way)
         for way in ways:
-            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            if os.fork() == 0:
-                mine.close()
-                TrappedRoot(theirs, self._argv, names, way, restore).main()
-            theirs.close()
+            mine, self._root = self._root, None
+            if mine is None:
+                mine = fork_root(self._argv, way, restore)
             try:
+                mine.send("\n".join(names).encode())
                 return host.listen(mine), way
             except OSError as error:
                 mine.close()
@@ -147,7 +158,8 @@ class Run:
             self.door.files.add_device_file(name, fd)
         if self._verbose:
             host.terminal.warn(f"devices {', '.join(names)} by way of {way}")
-        for number in TERMINAL_SIGNALS[:2]:
+        # SIGIO: of leases (gentee.linux.shm). The clients' processes were forked before.
+        for number in (*TERMINAL_SIGNALS[:2], signal.SIGIO):
             signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:

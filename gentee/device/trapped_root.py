@@ -8,9 +8,9 @@ them is what lets a single receive serve clients and trusted services (DESIGN 3.
 Clients are forked twice, so that they become children of the program itself, which is a child
 subreaper: they see the parent that started gentee's process, and it may read them under Yama.
 
-Messages on the socket, each one packet. Down: ``R`` run the program, ``S`` spawn a module (with a
-descriptor). Up: ``L`` listener and device files (descriptors), ``N`` no way to listen, ``C`` client
-pid, ``E`` errno of a failed exec.
+Messages on the socket, each one packet. Down: first the names of the devices, one a line; then
+``R`` run the program, ``S`` spawn a module (with a descriptor). Up: ``L`` listener and device files (descriptors), ``N`` no way to listen, ``C`` client
+pid, ``E`` errno of a failed exec, ``K`` what was spawned is killed, at the end.
 """
 
 import errno
@@ -22,10 +22,9 @@ from collections.abc import Callable
 from struct import Struct
 
 from gentee.abi.linux_tee import TEE_IOC_MAGIC
-from gentee.device.open_path import open_calls
 from gentee.linux import arch
 from gentee.linux.libc import PR_SET_PDEATHSIG, prctl
-from gentee.linux.namespaces import cover_dev, enter_mount_namespace
+from gentee.linux.namespaces import cover_dev, enter_mount_namespace, make_device_files
 from gentee.linux.seccomp import FilterBuilder, install_filter
 
 NUMBER = Struct("<q")
@@ -34,6 +33,8 @@ WAY_NAMESPACE = "namespace"
 WAY_OPEN = "open"
 WAY_AUTO = "auto"  # the first, or else the second: decided by who forks the trapped root
 WAY_SERVICES = "services"  # no clients at all: only what spawned services do
+
+OPEN_CALLS = ("open", "creat", "openat", "openat2")
 
 # What a terminal sends to all of its foreground group is meant for the client alone.
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -60,9 +61,29 @@ def tee_filter(*, trap_open: bool) -> bytes:
             # The x32 ABI has an ioctl of its own number.
             builder.notify_ioctl_magic(audit_arch, arch.X32_SYSCALL_BIT | 514, TEE_IOC_MAGIC)
         if trap_open:
-            for nr in open_calls(audit_arch):
-                builder.notify(audit_arch, nr)
+            for name in OPEN_CALLS:
+                if name in arch.SYS[audit_arch]:
+                    builder.notify(audit_arch, arch.SYS[audit_arch][name])
     return builder.build()
+
+
+def ways_to_try(way: str) -> list[str]:
+    """The ways that ``way`` stands for, the best one first."""
+    return [WAY_NAMESPACE, WAY_OPEN] if way == WAY_AUTO else [way]
+
+
+def fork_root(argv: list[str], way: str, restore: list[int]) -> socket.socket:
+    """Fork the trapped root of a program that will be run; our end of its socket.
+
+    It makes its ``/dev`` at once and waits for the names of the devices. If the socket is closed
+    before it gets them, it ends.
+    """
+    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        mine.close()
+        TrappedRoot(theirs, argv, way, restore).main()
+    theirs.close()
+    return mine
 
 
 class TrappedRoot:
@@ -72,15 +93,14 @@ class TrappedRoot:
         self,
         sock: socket.socket,
         argv: list[str],
-        device_names: list[str],
         way: str,
         restore: list[int],
     ) -> None:
         self._sock = sock
         self._argv = argv
-        self._names = device_names
         self._way = way
         self._restore = restore
+        self._spawned: list[int] = []  # pidfds
 
     def main(self) -> None:
         status = 1
@@ -102,15 +122,23 @@ class TrappedRoot:
     def _prepare(self) -> bool:
         """Make ``/dev``, install the filter, send both up."""
         files: list[int] = []
+        reason = ""
         if self._way == WAY_NAMESPACE:
             try:
                 enter_mount_namespace()
-                files = cover_dev(self._names)
+                cover_dev()
             except OSError as error:
                 # It may be in half of a namespace, which cannot be left: this one is of no use.
                 reason = error.strerror or str(error)
-                self._sock.send(b"N" + NUMBER.pack(errno.EPERM) + reason.encode())
+        if self._way != WAY_SERVICES:
+            names = self._sock.recv(4096)
+            if not names:  # there will be no run
                 return False
+            if self._way == WAY_NAMESPACE and not reason:
+                files = make_device_files(names.decode().split())
+        if reason:
+            self._sock.send(b"N" + NUMBER.pack(errno.EPERM) + reason.encode())
+            return False
         try:
             listener = install_filter(tee_filter(trap_open=self._way == WAY_OPEN))
         except OSError as error:
@@ -126,6 +154,7 @@ class TrappedRoot:
         while True:
             message, fds, _flags, _address = socket.recv_fds(self._sock, 4096, 1)
             if not message:
+                self._end_spawned()
                 return
             if message[:1] == b"R":
                 pid = self._fork_away(self._exec_client)
@@ -133,8 +162,21 @@ class TrappedRoot:
             elif message[:1] == b"S":
                 module = message[1:].decode()
                 socket_fd = fds[0]
-                self._fork_away(lambda: exec_module(module, socket_fd))  # noqa: B023 (called now)
+                pid = self._fork_away(lambda: exec_module(module, socket_fd))  # noqa: B023 (now)
                 os.close(socket_fd)
+                try:
+                    self._spawned.append(os.pidfd_open(pid))
+                except ProcessLookupError:  # it has ended already
+                    pass
+
+    def _end_spawned(self) -> None:
+        """Kill what was spawned: by now it has nothing to do, or is just starting."""
+        for pidfd in self._spawned:
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self._sock.send(b"K")
 
     def _fork_away(self, then: Callable[[], None]) -> int:
         """Run ``then`` in a grandchild, which becomes the program's own child; its pid."""

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 Callback = Callable[[], None]
 
+_MANY_TIMERS = 256
+
 
 class Timer:
     """A pending :meth:`EventLoop.call_later`; ``cancel`` it at any time."""
@@ -35,9 +37,11 @@ class EventLoop:
     def __init__(self, on_bug: Callable[[BaseException], None]) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
+        self._settle: list[Callback] = []
         self._soon: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_lock = threading.Lock()  # protects _timers
+        self._many_timers = _MANY_TIMERS
         self._order = itertools.count()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -62,15 +66,36 @@ class EventLoop:
     def wake(self) -> None:
         os.eventfd_write(self._wake, 1)
 
-    def add(self, fd: int, callback: Callback, events: int = select.EPOLLIN) -> None:
-        """Call back while ``fd`` has one of ``events``, a hang-up or an error."""
+    def add(
+        self,
+        fd: int,
+        callback: Callback,
+        events: int = select.EPOLLIN,
+        *,
+        settle: Callback | None = None,
+    ) -> None:
+        """Call back while ``fd`` has one of ``events``, a hang-up or an error.
+
+        :param settle: called by :meth:`settle`, so in any thread, and with nothing to do as well.
+        """
         self._callbacks[fd] = callback
+        if settle is not None:
+            self._settle.append(settle)
         self._epoll.register(fd, events)
 
     def remove(self, fd: int) -> None:
         """Forget ``fd``; before it is closed."""
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+
+    def settle(self) -> None:
+        """Look now, in this thread: what clients have closed has ended when this returns.
+
+        For whoever is about to refuse something because it is in use. In the kernel close() returns
+        when all is done; here it returns first.
+        """
+        for callback in self._settle:
+            self._call(callback)
 
     def call_soon(self, callback: Callback) -> None:
         """Call back once, in the loop's thread."""
@@ -81,6 +106,11 @@ class EventLoop:
         """Call back once, ``seconds`` from now."""
         timer = Timer(callback)
         with self._timer_lock:
+            if len(self._timers) >= self._many_timers:
+                # Cancelled ones are left until they are due, which may be never.
+                self._timers = [entry for entry in self._timers if entry[2].callback is not None]
+                heapq.heapify(self._timers)
+                self._many_timers = max(_MANY_TIMERS, 2 * len(self._timers))
             due = time.monotonic() + seconds
             heapq.heappush(self._timers, (due, next(self._order), timer))
             first = self._timers[0][2] is timer
@@ -97,14 +127,16 @@ class EventLoop:
             timeout = self._run_timers()
             if self._soon:
                 timeout = 0
-            for fd, _mask in self._epoll.poll(timeout):
+            # Who is meant is settled before any callback runs: one of them may close a descriptor
+            # whose number another thread then gives to something new.
+            ready = [(fd, self._callbacks.get(fd)) for fd, _mask in self._epoll.poll(timeout)]
+            for fd, callback in ready:
                 if fd == self._wake:
                     os.eventfd_read(self._wake)
-                    continue
-                callback = self._callbacks.get(fd)
-                if callback is not None:
+                elif callback is not None and self._callbacks.get(fd) is callback:
                     self._call(callback)
-            while self._soon:
+            # Those that come meanwhile have their turn after the next look at descriptors.
+            for _ in range(len(self._soon)):
                 self._call(self._soon.popleft())
             if self._stopping:
                 return
@@ -127,3 +159,30 @@ class EventLoop:
             callback()
         except Exception as error:  # our own bug: report it and keep serving
             self._on_bug(error)
+
+
+class HangUps:
+    """Pipes that are held at their writing end, so that the end of the last reader shows.
+
+    Each callback is called once, in the loop's thread or in that of :meth:`EventLoop.settle`.
+    """
+
+    def __init__(self, events: EventLoop) -> None:
+        self._events = events
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callback] = {}
+        # Held while callbacks run: who comes second waits until what ended has ended.
+        self._lock = threading.Lock()
+        events.add(self._epoll.fileno(), self.read, settle=self.read)
+
+    def add(self, writer: int, callback: Callback) -> None:
+        """Call back when nobody has a reading end any more; it may close ``writer``."""
+        self._callbacks[writer] = callback
+        self._epoll.register(writer, 0)
+
+    def read(self) -> None:
+        """Call back for those that are there."""
+        with self._lock:
+            for writer, _mask in self._epoll.poll(0):
+                self._epoll.unregister(writer)
+                self._events._call(self._callbacks.pop(writer))

@@ -57,3 +57,21 @@ def set_process_name(name: str) -> None:
     """Name the calling thread, at most 15 bytes, as ``ps`` and ``top`` show it."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])
     prctl(PR_SET_NAME, ctypes.addressof(buffer))
+
+
+# struct sigaction of glibc and musl: sa_handler, sa_mask, sa_flags, sa_restorer
+_sigaction_buffer = ctypes.c_void_p * 19
+_sigaction = libc.sigaction
+_sigaction.restype = ctypes.c_int
+_sigaction.argtypes = (ctypes.c_int, _sigaction_buffer, ctypes.c_void_p)
+
+
+def interrupt_on(number: int) -> None:
+    """From now on signal ``number`` only interrupts the thread that it is sent to (EINTR).
+
+    Any thread may ask for it; ``signal.signal()`` is for the main thread alone.
+    """
+    # A handler must call something: abs() takes a number too, and does nothing.
+    handler = ctypes.cast(libc.abs, ctypes.c_void_p).value
+    if _sigaction(number, _sigaction_buffer(handler), None) < 0:
+        raise oserror("sigaction")

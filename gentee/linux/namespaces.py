@@ -84,10 +84,10 @@ def enter_mount_namespace() -> None:
     mount("none", "/", "", MS_REC | MS_SLAVE)
 
 
-def cover_dev(names: list[str]) -> list[int]:
-    """Cover ``/dev`` with one that has a file for each of ``names``; descriptors of these files.
+def cover_dev() -> None:
+    """Cover ``/dev`` with one that can be written to.
 
-    All else in it is bound from the old one, but TEE devices of the machine, whose names ours take.
+    All that is in it is bound from the old one, but TEE devices of the machine, whose names ours take.
     Raises ``OSError``; the caller then gives the namespace up.
     """
     old = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -103,6 +103,10 @@ def cover_dev(names: list[str]) -> list[int]:
             _bind_entry(f"{base}/{name}", f"/dev/{name}")
     finally:
         os.close(old)
+
+
+def make_device_files(names: list[str]) -> list[int]:
+    """Make a file for each of ``names`` in a ``/dev`` of our own; their descriptors."""
     files = []
     for name in names:
         fd = os.open(f"/dev/{name}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

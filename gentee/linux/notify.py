@@ -7,6 +7,11 @@ is told from a client by its thread id, before anything of the notification is d
 
 The thread that runs :meth:`Notifier.serve` never waits for anything else: whoever cannot be
 answered at once stays parked under its notification id, and any thread may answer it later.
+
+There is one thing that it cannot help to wait for: memory of a client whose pages come from a place
+that does not answer, a file system that the client itself serves (FUSE) or its own page faults
+(userfaultfd). A second thread looks at it every few milliseconds, as long as there are calls; if it
+finds the same call twice it starts another receiver, and the one that is stuck ends with its call.
 """
 
 import errno
@@ -15,10 +20,12 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from struct import Struct
 
 from gentee.abi.ta_channel import TA_IOC_HELLO
+from gentee.linux.libc import interrupt_on
 from gentee.linux.seccomp import (
     SECCOMP_ADDFD_FLAG_SEND,
     SECCOMP_ADDFD_FLAG_SETFD,
@@ -45,6 +52,22 @@ ServiceHandler = Callable[[int, int, int], None]
 # Sent to the receiving thread to get it out of a blocked receive on kernels before 6.11.
 _WAKE_SIGNAL = signal.SIGURG
 
+_LOOK_SECONDS = 0.02  # between two looks at a receiver
+_STOP_SECONDS = 2.0
+_MAX_STUCK = 256  # receivers; with more of them stuck, calls wait
+
+
+class Receiver:
+    """A thread that handles calls, seen by the others. Each attribute is written by it alone."""
+
+    __slots__ = ("count", "retired", "thread", "tid")
+
+    def __init__(self) -> None:
+        self.tid = 0  # whose call it is at work for; set before anything of it is looked at
+        self.count = 0  # calls so far
+        self.retired = False  # another one took its place
+        self.thread: threading.Thread | None = None
+
 
 class Notifier:
     """Serves one listener.
@@ -59,58 +82,148 @@ class Notifier:
         self.calls: CallHandler = self._refuse
         self.introductions: dict[int, Callable[[int, int], None]] = {}  # (id, tid), by token
         self.sync_wake_up = set_sync_wake_up(listener)
+        # Told of the thread id of a call that takes long, by the thread that looks.
+        self.stuck: Callable[[int], None] = lambda _tid: None
         self._on_bug = on_bug
-        self._stopping = False
-        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()  # protects the lists; both are replaced, never changed
+        self._receivers: list[Receiver] = []  # the last one receives, those before it are stuck
+        self._helpers: list[Receiver] = []  # at work for calls that another thread has received
+        self._watched = False
+        self._calls = threading.Semaphore(0)  # released when there are calls after a pause
 
     def start(self, name: str = "gentee-receive") -> None:
         """Serve in a thread of its own."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(_WAKE_SIGNAL, lambda _number, _frame: None)
-        self._thread = threading.Thread(target=self.serve, name=name, daemon=True)
-        self._thread.start()
+        interrupt_on(_WAKE_SIGNAL)
+        self._add_receiver(name)
+        threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True).start()
+
+    def _add_receiver(self, name: str) -> None:
+        receiver = Receiver()
+        receiver.thread = threading.Thread(
+            target=self._serve, args=(receiver,), name=name, daemon=True
+        )
+        with self._lock:
+            self._receivers = [*self._receivers, receiver]
+        receiver.thread.start()
 
     def stop(self) -> None:
         """End the receiving thread; callers that still wait get ENOSYS once the listener closes."""
-        self._stopping = True
-        thread = self._thread
+        self._stopping.set()
+        self._calls.release()
+        # A receiver that is stuck is left: the listener's end is the end of its call.
+        thread = self._receivers[-1].thread if self._receivers else None
+        deadline = time.monotonic() + _STOP_SECONDS
         while thread is not None and thread.is_alive() and thread.ident is not None:
             signal.pthread_kill(thread.ident, _WAKE_SIGNAL)
             thread.join(0.01)
-        if self.listener >= 0:
-            os.close(self.listener)
-            self.listener = -1
+            if time.monotonic() > deadline:
+                break
+        listener, self.listener = self.listener, -1
+        if listener >= 0:
+            os.close(listener)
+
+    def is_at_work_for(self, tid: int) -> bool:
+        """Whether a thread handles a call of ``tid`` right now."""
+        receivers, helpers = self._receivers, self._helpers
+        return any(r.tid == tid for r in receivers) or any(h.tid == tid for h in helpers)
+
+    def help(self, notify_id: int, tid: int, job: Callable[[], None]) -> None:
+        """Do ``job``, which handles a call of ``tid``, as a receiver does: in any other thread."""
+        helper = Receiver()
+        helper.tid = tid
+        with self._lock:
+            self._helpers = [*self._helpers, helper]
+        try:
+            job()
+        except Exception as error:
+            self._bug(error, notify_id)
+        finally:
+            with self._lock:
+                self._helpers = [other for other in self._helpers if other is not helper]
+
+    def _watch(self) -> None:
+        """Look at the receiver while there are calls; put another in its place when it is stuck."""
+        while not self._stopping.is_set():
+            self._calls.acquire()
+            receiver, count = self._receivers[-1], -1
+            while not self._stopping.wait(_LOOK_SECONDS):
+                if receiver.count != count:
+                    count = receiver.count
+                elif (tid := receiver.tid) != 0:
+                    if len(self._receivers) <= _MAX_STUCK:
+                        receiver.retired = True
+                        self.stuck(tid)
+                        self._add_receiver("gentee-receive")
+                        receiver, count = self._receivers[-1], -1
+                else:
+                    self._watched = False
+                    # A call that came just now may have seen that it is watched.
+                    if receiver.count == count:
+                        break
+                    self._watched = True
+
+    def _bug(self, error: BaseException, notify_id: int) -> None:
+        """Our own bug: report it, answer, keep serving."""
+        self._on_bug(error)
+        try:
+            self.answer(notify_id, 0, errno.EIO)
+        except OSError:  # it was answered before
+            pass
 
     def serve(self) -> None:
         """Receive and dispatch until :meth:`stop`, or until no task has the filter any more."""
+        receiver = Receiver()
+        with self._lock:
+            self._receivers = [*self._receivers, receiver]
+        self._watched = True  # by nobody: there is no other thread
+        self._serve(receiver)
+
+    def _serve(self, me: Receiver) -> None:
+        try:
+            self._receive(me)
+        finally:
+            if me.retired:
+                with self._lock:
+                    self._receivers = [other for other in self._receivers if other is not me]
+
+    def _receive(self, me: Receiver) -> None:
         ioctl, unpack, services = fcntl.ioctl, _RECEIVED.unpack_from, self.services
         listener, calls = self.listener, self.calls
         zero, buffer = bytes(80), bytearray(80)
-        while not self._stopping:
+        stopping = self._stopping.is_set
+        while not me.retired:
             buffer[:] = zero
             try:
                 ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, buffer)
             except OSError as error:
-                if error.errno == errno.EINTR:
+                if error.errno == errno.EINTR and not stopping():
                     continue
                 # ENOENT: this caller is gone; or, with the hang-up, all of them are.
                 if error.errno == errno.ENOENT and not self._hung_up():
                     continue
-                if not self._stopping and not self._hung_up():
+                if not stopping() and not self._hung_up():
                     self._on_bug(error)
                 return
             notify_id, tid, nr, audit_arch, arg0, arg1, arg2, arg3 = unpack(buffer)
+            me.tid = tid
+            me.count += 1
+            if not self._watched:
+                self._watched = True
+                self._calls.release()
             try:
                 service = services.get(tid)
                 if service is not None:
                     service(notify_id, arg1, arg2)
                 elif arg1 == TA_IOC_HELLO and arg2 in self.introductions:
-                    self.introductions.pop(arg2)(notify_id, tid)
+                    hello = self.introductions.pop(arg2, None)
+                    if hello is not None:  # else it was forgotten just now, with its process
+                        hello(notify_id, tid)
                 else:
                     calls(notify_id, tid, nr, audit_arch, arg0, arg1, arg2, arg3)
-            except Exception as error:  # our own bug: report it, answer, keep serving
-                self._on_bug(error)
-                self.answer(notify_id, 0, errno.EIO)
+            except Exception as error:
+                self._bug(error, notify_id)
+            me.tid = 0
 
     def _hung_up(self) -> bool:
         poller = select.poll()
@@ -129,7 +242,7 @@ class Notifier:
                 SECCOMP_IOCTL_NOTIF_SEND,
                 bytearray(SECCOMP_NOTIF_RESP.pack(notify_id, value, -error, 0)),
             )
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             return self._gone(failure)
         return True
 
@@ -144,7 +257,7 @@ class Notifier:
                 SECCOMP_IOCTL_NOTIF_SEND,
                 SECCOMP_NOTIF_RESP.pack(notify_id, 0, 0, SECCOMP_USER_NOTIF_FLAG_CONTINUE),
             )
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             return self._gone(failure)
         return True
 
@@ -173,7 +286,7 @@ class Notifier:
                 bytearray(SECCOMP_NOTIF_ADDFD.pack(notify_id, flags, fd, newfd, nflags)),
             )
             return number
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             self._gone(failure)
             return None
 
@@ -183,13 +296,14 @@ class Notifier:
             fcntl.ioctl(
                 self.listener, SECCOMP_IOCTL_NOTIF_ID_VALID, notify_id.to_bytes(8, "little")
             )
-        except OSError as failure:
+        except (OSError, ValueError) as failure:
             return self._gone(failure)
         return True
 
-    def _gone(self, failure: OSError) -> bool:
-        # ENOENT: gone or interrupted. EBADF and ENODEV: we are stopping. EINPROGRESS cannot be:
-        # each id is answered once.
-        if failure.errno == errno.ENOENT or (self._stopping and failure.errno == errno.EBADF):
+    def _gone(self, failure: OSError | ValueError) -> bool:
+        # ENOENT: gone or interrupted. EBADF, and ValueError of descriptor -1: we are stopping.
+        # EINPROGRESS cannot be: each id is answered once.
+        number = failure.errno if isinstance(failure, OSError) else errno.EBADF
+        if number == errno.ENOENT or (number == errno.EBADF and self._stopping.is_set()):
             return False
         raise failure

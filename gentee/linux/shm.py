@@ -12,6 +12,11 @@ Some facts about noticing that nobody has a file open
   not whether another one is left: a client can open ``/proc/self/fd/N`` again, read-only too.
 - A write lease on our own open succeeds only while no other open file of the inode exists. It
   asks the inode's counts, so it answers exactly, and costs one call.
+- Whoever opens a file on which somebody holds a lease makes the kernel send SIGIO to the holder,
+  whose default is the end of the program. A client can do so with a descriptor that counts as no
+  open (O_PATH), so a program that calls :func:`only_open` ignores SIGIO.
+- The kernel tells of a close before it has taken the file out of those counts. Who asks at once may
+  come too early, and no further event follows: so who is told that a file is in use asks again.
 - inotify's queue can overflow (IN_Q_OVERFLOW) and watches can run out (ENOSPC). Then every buffer
   is asked.
 """
@@ -20,6 +25,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Callable
 from struct import Struct
 
@@ -45,6 +51,12 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 SIZE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 WRITE_SEALS = fcntl.F_SEAL_WRITE | 0x10  # F_SEAL_FUTURE_WRITE
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+_TMPFS_MAGIC = 0x01021994
+_statfs_buffer = ctypes.c_long * 32  # struct statfs has less; f_type is its first word
+_fstatfs = libc.fstatfs
+_fstatfs.restype = ctypes.c_int
+_fstatfs.argtypes = (ctypes.c_int, _statfs_buffer)
 
 
 def page_align(size: int) -> int:
@@ -76,11 +88,18 @@ def reopen(fd: int, flags: int) -> int:
 
 
 def memory_file_seals(fd: int) -> int | None:
-    """The seals of a memory file (memfd, or a file of a tmpfs); None for any other file."""
+    """The seals of a memory file (memfd, or a file of a tmpfs); None for any other file.
+
+    Huge pages do not count: they can run out, which is SIGBUS for whoever maps them.
+    """
     try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # of tmpfs and hugetlbfs only
     except OSError:
         return None
+    buffer = _statfs_buffer()
+    if _fstatfs(fd, buffer) < 0:
+        raise oserror("fstatfs")
+    return seals if buffer[0] == _TMPFS_MAGIC else None
 
 
 def only_open(fd: int) -> bool:
@@ -98,17 +117,25 @@ def only_open(fd: int) -> bool:
 class CloseWatch:
     """Calls back when the last foreign open file of a watched descriptor's inode may have ended.
 
-    ``add`` belongs to whoever makes files, ``read`` to the events thread.
+    A callback answers whether the file has ended; if not it is called again a few times, and by
+    :meth:`settle`. ``add`` belongs to whoever makes files, the others may be called in any thread.
+
+    :param later: calls a function after so many seconds, as ``EventLoop.call_later``.
     """
 
-    def __init__(self) -> None:
+    _AGAIN = (0.001, 0.01, 0.1, 1.0)  # seconds: a task that closes a file can be held up
+
+    def __init__(self, later: Callable[[float, Callable[[], None]], object] | None = None) -> None:
         self.fd = _inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         if self.fd < 0:
             raise oserror("inotify_init1")
-        self._callbacks: dict[int, Callable[[], None]] = {}
-        self._unwatched: dict[int, Callable[[], None]] = {}  # by file descriptor
+        self._later = later
+        self._callbacks: dict[int, Callable[[], bool]] = {}
+        self._unwatched: dict[int, Callable[[], bool]] = {}  # by file descriptor
+        self._in_use: set[int] = set()  # handles of which something was closed, but not the last
+        self._lock = threading.RLock()  # held while callbacks run
 
-    def add(self, fd: int, callback: Callable[[], None]) -> int:
+    def add(self, fd: int, callback: Callable[[], bool]) -> int:
         """Watch the inode of ``fd``; a handle for :meth:`remove`."""
         watch = _inotify_add_watch(
             self.fd, b"/proc/self/fd/%d" % fd, IN_CLOSE_WRITE | IN_CLOSE_NOWRITE
@@ -127,19 +154,44 @@ class CloseWatch:
         if handle < 0:
             self._unwatched.pop(-handle - 1, None)
         elif self._callbacks.pop(handle, None) is not None:
+            self._in_use.discard(handle)
             _inotify_rm_watch(self.fd, handle)
 
     def sweep(self) -> None:
         """Call every callback whose file has no watch."""
-        for callback in tuple(self._unwatched.values()):
-            callback()
+        with self._lock:
+            for callback in tuple(self._unwatched.values()):
+                callback()
 
     def read(self) -> None:
         """Take the events that are there and call back for each file once."""
+        with self._lock:
+            if self._read():
+                self.sweep()
+
+    def settle(self) -> None:
+        """Call back for every file that has ended by now."""
+        with self._lock:
+            self._read()
+            for handle in tuple(self._in_use):
+                self._ask(handle, len(self._AGAIN))
+            self.sweep()
+
+    def _ask(self, handle: int, attempt: int = 0) -> None:
+        with self._lock:
+            callback = self._callbacks.get(handle)
+            if callback is None or callback():
+                self._in_use.discard(handle)
+                return
+            self._in_use.add(handle)
+        if self._later is not None and attempt < len(self._AGAIN):
+            self._later(self._AGAIN[attempt], lambda: self._ask(handle, attempt + 1))
+
+    def _read(self) -> bool:
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
-            return
+            return False
         seen: set[int] = set()
         overflow = False
         position = 0
@@ -151,10 +203,8 @@ class CloseWatch:
             elif not mask & IN_IGNORED:
                 seen.add(watch)
         for watch in tuple(self._callbacks) if overflow else tuple(seen):
-            callback = self._callbacks.get(watch)
-            if callback is not None:
-                callback()
-        self.sweep()
+            self._ask(watch)
+        return True
 
     def close(self) -> None:
         os.close(self.fd)

@@ -10,6 +10,9 @@ Some facts about tasks
   (which file is descriptor N?) goes through it, so the check costs nothing.
 - ``/proc/TID/mem`` belongs to the address space that it was opened on. After an ``execve`` it
   reads nothing, without an error: a short read means open it again.
+- An address space can have several processes: a child of ``vfork`` (``posix_spawn``) or of ``clone``
+  with CLONE_VM has its parent's. When it calls ``execve`` the old one lives on in the parent, and a
+  kept descriptor would go on reading that. So of such a child none is kept.
 - A write through ``/proc/TID/mem`` ignores page protection. ``process_vm_writev`` does not.
 - Neither is a given: with Yama's ptrace_scope 1 only descendants may be read, and a program that
   is not dumpable (or not readable) only by the superuser. That is EACCES or EPERM here, and the
@@ -18,10 +21,11 @@ Some facts about tasks
 
 import ctypes
 import errno
+import itertools
 import os
 import select
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from gentee.linux import arch
@@ -56,11 +60,18 @@ _statx.argtypes = (
     _statx_buffer,
 )
 
+# The same function once more, for _ScatterWriter's arguments, which have their C types already.
+_scatter = libc["process_vm_writev"]
+_scatter.restype = ctypes.c_ssize_t
+
+_Iovec = ctypes.c_uint64 * 2  # base, length
+
 _MAX_PIECES = 32  # of one scattered write: a result and three words for each parameter fit
 _MAX_SCATTER = 4096  # bytes
 
 _PIDFD_THREAD = os.O_EXCL  # <linux/pidfd.h>, since Linux 6.9
 _KCMP_FILE = 0
+_KCMP_VM = 1
 
 
 class _ScatterWriter(threading.local):
@@ -74,8 +85,17 @@ class _ScatterWriter(threading.local):
         self._anchors = (local, remote)
         self.local = memoryview(local).cast("B").cast("Q")
         self.remote = memoryview(remote).cast("B").cast("Q")
-        self.local_address = ctypes.addressof(local)
-        self.remote_address = ctypes.addressof(remote)
+        # Arguments that need no conversion: a quarter of what the call costs.
+        self.tid = ctypes.c_int()
+        self.count = ctypes.c_ulong()
+        self.arguments = (
+            self.tid,
+            ctypes.c_void_p(ctypes.addressof(local)),
+            ctypes.c_ulong(1),
+            ctypes.c_void_p(ctypes.addressof(remote)),
+            self.count,
+            ctypes.c_ulong(0),
+        )
 
 
 _writer = _ScatterWriter()
@@ -102,7 +122,9 @@ def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
         position += size
         index += 2
     writer.local[1] = position
-    done = _process_vm_writev(tid, writer.local_address, 1, writer.remote_address, index >> 1, 0)
+    writer.tid.value = tid
+    writer.count.value = index >> 1
+    done = _scatter(*writer.arguments)
     if done != position:
         raise OSError(errno.EFAULT, "process_vm_writev")
 
@@ -113,17 +135,15 @@ def _transfer(function: object, name: str, tid: int, address: int, view: memoryv
         return
     if view.readonly:
         view = memoryview(bytearray(view))
-    anchor = (ctypes.c_char * size).from_buffer(view)
+    anchor = ctypes.c_char.from_buffer(view)  # a type for each size would cost more
     local_base = ctypes.addressof(anchor)
     done = 0
     while done < size:
         # The kernel takes at most 2 GiB - 4 KiB at once.
         step = min(size - done, 1 << 30)
-        local = (ctypes.c_uint64 * 2)(local_base + done, step)
-        remote = (ctypes.c_uint64 * 2)(address + done, step)
-        moved = function(  # type: ignore[operator]
-            tid, ctypes.addressof(local), 1, ctypes.addressof(remote), 1, 0
-        )
+        local = _Iovec(local_base + done, step)
+        remote = _Iovec(address + done, step)
+        moved = function(tid, local, 1, remote, 1, 0)  # type: ignore[operator]
         if moved < 0:
             raise OSError(errno.EFAULT, str(oserror(name)))
         if moved == 0:
@@ -144,31 +164,82 @@ def write_memory_from(tid: int, address: int, view: memoryview) -> None:
 class Process:
     """A client process: what is kept of it while it lives."""
 
-    __slots__ = ("ended", "pid", "pidfd", "tasks", "told")
+    __slots__ = ("_sharer", "ended", "pid", "pidfd", "slow", "tasks", "told")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)  # readable when the process ends
         self.tasks: set[int] = set()
+        self._sharer = -1  # whose address space it has as well; 0: it has its own; -1: not known
         self.ended = False
+        self.slow = 0  # not 0: it made the receiving thread wait
         self.told = False  # its user was told that its memory cannot be read
 
-    def check_alive(self) -> None:
-        """OSError EFAULT once the process has ended: its number may be another's by now."""
+    def has_ended(self) -> bool:
+        """Whether the process has ended: its number may be another's by now."""
+        if self.ended:
+            return True
         poller = select.poll()
         poller.register(self.pidfd, select.POLLIN)
-        if self.ended or poller.poll(0):
+        return bool(poller.poll(0))
+
+    def check_alive(self) -> None:
+        """OSError EFAULT once the process has ended."""
+        if self.has_ended():
             raise OSError(errno.EFAULT, "the process has ended")
+
+    def shares_memory(self) -> bool:
+        """Whether the address space is its parent's too; that ends with its execve."""
+        if self._sharer < 0:
+            self._sharer = parent_of(self.pid)
+        if self._sharer and not same_memory(self.pid, self._sharer):
+            self._sharer = 0
+        return self._sharer != 0
 
     def close(self) -> None:
         self.ended = True
         os.close(self.pidfd)
 
 
+class AddressSpace:
+    """The memory of a process as it is at one time. After an ``execve`` it is nobody's any more."""
+
+    __slots__ = ("_lock", "_mem", "_users", "process")
+
+    def __init__(self, process: Process, mem: int) -> None:
+        self.process = process
+        self._mem = os.dup(mem)
+        self._users = 1
+        self._lock = threading.Lock()  # protects _users
+
+    def get(self) -> "AddressSpace":
+        """Take a reference."""
+        with self._lock:
+            self._users += 1
+        return self
+
+    def put(self) -> None:
+        """Drop a reference."""
+        with self._lock:
+            self._users -= 1
+            last = not self._users
+        if last:
+            os.close(self._mem)
+
+    def check_current(self, address: int) -> None:
+        """OSError EFAULT once the process has ended or runs another program."""
+        self.process.check_alive()
+        try:
+            if not os.pread(self._mem, 1, address):
+                raise OSError(errno.EFAULT, "the process runs another program")
+        except OSError as error:
+            raise OSError(errno.EFAULT, "client memory") from error
+
+
 class Task:
     """A thread of a client: its descriptors and its memory."""
 
-    __slots__ = ("_mem", "fd_dir", "links", "process", "tid")
+    __slots__ = ("_mem", "_space", "fd_dir", "links", "process", "tid")
 
     _MAX_LINKS = 8  # descriptors kept open for the look-up of as many of the task's
 
@@ -178,15 +249,14 @@ class Task:
         self.fd_dir = os.open(f"/proc/{tid}/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.links: dict[int, int] = {}
         self._mem = -1
+        self._space: AddressSpace | None = None
 
     def close(self) -> None:
         os.close(self.fd_dir)
         for handle in self.links.values():
             os.close(handle)
         self.links.clear()
-        if self._mem >= 0:
-            os.close(self._mem)
-            self._mem = -1
+        self._close_mem()
 
     def link(self, fd: int) -> bytes:
         """What the kernel calls the file of descriptor ``fd``, such as ``b"pipe:[4711]"``.
@@ -238,16 +308,33 @@ class Task:
                 data = os.pread(self._mem, size, address)
             except (OSError, OverflowError) as error:
                 raise OSError(errno.EFAULT, "client memory") from error
+            finally:
+                if self.process.shares_memory():
+                    self._close_mem()
             if not data:
                 raise OSError(errno.EFAULT, "client memory")
         return data
 
     def _reopen(self) -> None:
+        self._close_mem()
+        # Through the kept folder, so that it is the memory of this very task.
+        self._mem = os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+
+    def _close_mem(self) -> None:
         if self._mem >= 0:
             os.close(self._mem)
             self._mem = -1
-        # Through the kept folder, so that it is the memory of this very task.
-        self._mem = os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+        if self._space is not None:
+            self._space.put()
+            self._space = None
+
+    def address_space(self) -> AddressSpace:
+        """The memory as it is now, by a new reference: what ``read`` last read."""
+        if self._mem < 0:
+            self._reopen()
+        if self._space is None:
+            self._space = AddressSpace(self.process, self._mem)
+        return self._space.get()
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Write each ``(address, bytes)``, respecting page protection; OSError EFAULT."""
@@ -311,11 +398,20 @@ class Task:
 
 def thread_group(tid: int) -> int:
     """The process that thread ``tid`` belongs to; raises ``OSError`` when it is gone."""
+    return _status_number(tid, b"Tgid:")
+
+
+def parent_of(pid: int) -> int:
+    """The parent of a process; raises ``OSError`` when it is gone."""
+    return _status_number(pid, b"PPid:")
+
+
+def _status_number(tid: int, field: bytes) -> int:
     with open(f"/proc/{tid}/status", "rb") as lines:
         for line in lines:
-            if line.startswith(b"Tgid:"):
-                return int(line[5:])
-    raise OSError(errno.ESRCH, "thread_group")
+            if line.startswith(field):
+                return int(line[len(field) :])
+    raise OSError(errno.ESRCH, "no such task")
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
@@ -331,42 +427,79 @@ def same_file(tid: int, fd: int, own_fd: int) -> bool:
     return syscall("kcmp", number, tid, os.getpid(), _KCMP_FILE, fd, own_fd) == 0
 
 
+def same_memory(pid: int, other: int) -> bool:
+    """kcmp(2) KCMP_VM: whether two processes have one address space. True if nobody may know."""
+    try:
+        return syscall("kcmp", arch.NATIVE["kcmp"], pid, other, _KCMP_VM, 0, 0) == 0
+    except OSError as error:
+        return error.errno != errno.ESRCH
+
+
 class TaskTable:
     """The tasks that made a call, by thread id, and their processes.
 
-    Owned by the receiving thread, which alone adds; whoever learns of a process's end removes.
+    ``tasks`` may be looked up by any thread; all changes are made here, under a lock. Dead threads
+    tell nobody of their end, so each new one has some old ones looked after.
+
+    :param in_use: whether somebody is at work for the task of a thread id: it is not closed then.
     """
 
     _MAX_TASKS = 1024
+    _LOOKED_AFTER = 2  # old tasks for each new one
 
-    def __init__(self) -> None:
+    def __init__(self, in_use: Callable[[int], bool] = lambda _tid: False) -> None:
         self.tasks: dict[int, Task] = {}
         self.processes: dict[int, Process] = {}
+        self._in_use = in_use
+        self._lock = threading.Lock()  # protects both, and which tasks a process has
 
     def add(self, tid: int) -> tuple[Task, bool]:
         """The task of ``tid``, new in the table, and whether its process is new too."""
         pid = thread_group(tid)
-        process = self.processes.get(pid)
-        is_new = process is None
-        if process is None:
-            process = Process(pid)
-        try:
-            task = Task(tid, process)
-        except OSError:
+        with self._lock:
+            known = self.tasks.get(tid)
+            if known is not None:
+                if known.is_alive():
+                    return known, False
+                self._discard(tid)
+            process = self.processes.get(pid)
+            if process is not None and process.has_ended():
+                process = None  # its end was not yet noticed, and its number is another's already
+            is_new = process is None
+            if process is None:
+                process = Process(pid)
+            try:
+                task = Task(tid, process)
+            except OSError:
+                if is_new:
+                    process.close()
+                raise
             if is_new:
-                process.close()
-            raise
-        if is_new:
-            self.processes[pid] = process
-        if len(self.tasks) >= self._MAX_TASKS:
-            # A program may start threads without end. Forgetting one costs its next call a look-up.
-            self.discard(next(iter(self.tasks)))
-        process.tasks.add(tid)
-        self.tasks[tid] = task
+                self.processes[pid] = process
+            self._look_after()
+            process.tasks.add(tid)
+            self.tasks[tid] = task
         return task, is_new
+
+    def _look_after(self) -> None:
+        for tid in tuple(itertools.islice(self.tasks, self._LOOKED_AFTER)):
+            if self._in_use(tid):
+                continue
+            task = self.tasks[tid]
+            # A program may start threads without end. Forgetting one that lives costs its next call
+            # a look-up.
+            if len(self.tasks) >= self._MAX_TASKS or not task.is_alive():
+                self._discard(tid)
+            else:
+                del self.tasks[tid]  # to the end of the order
+                self.tasks[tid] = task
 
     def discard(self, tid: int) -> None:
         """Forget a task: it is gone, or its number belongs to another by now."""
+        with self._lock:
+            self._discard(tid)
+
+    def _discard(self, tid: int) -> None:
         task = self.tasks.pop(tid, None)
         if task is not None:
             task.process.tasks.discard(tid)
@@ -374,11 +507,12 @@ class TaskTable:
 
     def pop_process(self, process: Process) -> list[Task]:
         """Forget a process that ended; its tasks, which the caller closes, and the process too."""
-        if self.processes.get(process.pid) is process:
-            del self.processes[process.pid]
-        tasks = (self.tasks.get(tid) for tid in tuple(process.tasks))
-        mine = [task for task in tasks if task is not None and task.process is process]
-        for task in mine:
-            del self.tasks[task.tid]
-        process.tasks.clear()
+        with self._lock:
+            if self.processes.get(process.pid) is process:
+                del self.processes[process.pid]
+            tasks = (self.tasks.get(tid) for tid in process.tasks)
+            mine = [task for task in tasks if task is not None and task.process is process]
+            for task in mine:
+                del self.tasks[task.tid]
+            process.tasks.clear()
         return mine

@@ -22,7 +22,7 @@ from gentee.abi.linux_tee import (
     TEE_IOCTL_PARAM_ATTR_TYPE_NONE,
     TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_INPUT,
 )
-from gentee.core.calls import CallArg, OpenSessionArg
+from gentee.core.calls import CallArg, InvokeArg, OpenSessionArg
 from gentee.errors import TeeError
 from gentee.secure.window import Layout
 
@@ -71,14 +71,24 @@ class Command:
 class CallCommand(Command):
     """Open or invoke: somebody waits, and there may be parameters."""
 
-    __slots__ = ("arg", "cancelled", "layout")
+    __slots__ = ("arg", "cancelled", "instance", "layout")
 
-    def __init__(self, op: int, arg: CallArg, session: int) -> None:
+    def __init__(self, op: int, instance: "Instance", session: int, arg: CallArg) -> None:
         self.op = op
         self.session = session
         self.arg = arg
+        self.instance = instance
         self.layout = None if not arg.params else _layout(arg)
         self.cancelled = False
+
+    def cancel(self) -> None:
+        """The client asks to end the call early."""
+        self.instance.cancel(self)
+
+    def _complete(self) -> None:
+        # Call and command refer to each other: the collector of cycles need not find that out.
+        self.arg.cancel = None
+        self.arg.complete()
 
     def bulk(self) -> int:
         return self.layout.total if self.layout is not None else 0
@@ -103,7 +113,7 @@ class CallCommand(Command):
         arg.ret_origin = TEE_ORIGIN_TRUSTED_APP
         if arg.params:
             self._take_params(instance)
-        arg.complete()
+        self._complete()
 
     def _take_params(self, instance: "Instance") -> None:
         # One look at the words that the service may write; only outputs are taken.
@@ -130,25 +140,22 @@ class CallCommand(Command):
             self.arg.fail(error)
         else:
             self.arg.error = error.errno or errno.EIO
-        self.arg.complete()
+        self._complete()
 
     def died(self, instance: "Instance") -> None:
         self.arg.ret = TEE_ERROR_TARGET_DEAD
         self.arg.ret_origin = TEE_ORIGIN_TEE
-        self.arg.complete()
+        self._complete()
 
 
 class InvokeCommand(CallCommand):
     """TA_InvokeCommandEntryPoint."""
 
-    __slots__ = ("func",)
-
-    def __init__(self, arg: CallArg, session: int, func: int) -> None:
-        super().__init__(ch.TA_INVOKE, arg, session)
-        self.func = func
+    __slots__ = ()
+    arg: InvokeArg
 
     def write(self, instance: "Instance") -> int:
-        instance.words[ch.M_FUNC] = self.func
+        instance.words[ch.M_FUNC] = self.arg.func
         return super().write(instance)
 
 
@@ -181,24 +188,26 @@ class OpenCommand(CallCommand):
             # The create entry point said why there is no instance.
             self.arg.ret = instance.create_error
             self.arg.ret_origin = TEE_ORIGIN_TRUSTED_APP
-            self.arg.complete()
+            self._complete()
         else:
             super().died(instance)
 
 
 def _layout(arg: CallArg) -> Layout | None:
-    if any(p.shm is not None and p.shm.backing is not None for p in arg.params):
-        return Layout(arg.params)
+    for param in arg.params:
+        shm = param.shm
+        if shm is not None and shm.backing is not None:
+            return Layout(arg.params)
     return None
 
 
 def check_gp_params(arg: CallArg) -> None:
     """TEE_ERROR_BAD_PARAMETERS for what a GlobalPlatform service cannot get."""
     params = arg.params
-    for param in params[_MAX_PARAMS:]:
-        if param.attr != TEE_IOCTL_PARAM_ATTR_TYPE_NONE:
+    if len(params) > _MAX_PARAMS:
+        if any(p.attr != TEE_IOCTL_PARAM_ATTR_TYPE_NONE for p in params[_MAX_PARAMS:]):
             raise TeeError(TEE_ERROR_BAD_PARAMETERS, TEE_ORIGIN_TEE, "more than four parameters")
+        del params[_MAX_PARAMS:]
     for param in params:
         if param.attr & TEE_IOCTL_PARAM_ATTR_META:
             raise TeeError(TEE_ERROR_BAD_PARAMETERS, TEE_ORIGIN_TEE, "META parameter")
-    del params[_MAX_PARAMS:]

@@ -154,20 +154,31 @@ class Instance:
     def _hello(self, notify_id: int, tid: int) -> None:
         """Receiving thread: the new process introduces itself and gets log and mailbox."""
         notifier = self._notifier
-        self._tid = tid
-        notifier.services[tid] = self._trapped
-        self._log = ServiceLog(self._host, self.service.name)
-        for number in (1, 2):
-            notifier.replace_fd(notify_id, self._log.writer, number, 0)
-        self._log.started()
-        notifier.answer_fd(notify_id, self._page, os.O_CLOEXEC)
-        os.close(self._page)
-        self._page = -1
+        with self._lock:
+            if self.dead:  # it was killed right after this call; its number may be used again
+                return
+            try:
+                self._log = ServiceLog(self._host, self.service.name)
+            except OSError as error:  # no descriptor left: then it ends
+                notifier.answer(notify_id, 0, error.errno or errno.EMFILE)
+                return
+            self._tid = tid
+            notifier.services[tid] = self._trapped
+            for number in (1, 2):
+                notifier.replace_fd(notify_id, self._log.writer, number, 0)
+            self._log.started()
+            notifier.answer_fd(notify_id, self._page, os.O_CLOEXEC)
+            os.close(self._page)
+            self._page = -1
 
     def _pid_known(self, pid: int) -> None:
         """Events thread. The process is not collected before we say so, so the pid is its own."""
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError:  # no descriptor left just now
+            self._host.events.call_later(0.1, lambda: self._pid_known(pid))
+            return
         self._host.events.add(self._pidfd, self._process_ended)
 
     def _spawn_failed(self) -> None:
@@ -378,17 +389,24 @@ class Instance:
         if queued:
             command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
         elif running:
-            self._host.events.call_soon(lambda: self._end_wait(1))
+            self._host.events.call_soon(lambda: self._cancel_wait(command))
 
     def _wait(self, notify_id: int, milliseconds: int) -> None:
+        """Receiving thread: the service waits, with its command under way."""
         self._wait_id = notify_id
         milliseconds &= 0xFFFF_FFFF
         if milliseconds != 0xFFFF_FFFF:
             self._wait_timer = self._host.events.call_later(
                 milliseconds / 1000, lambda: self._end_wait(0, notify_id)
             )
-        if self.words[ch.M_CANCEL]:
-            self._host.events.call_soon(lambda: self._end_wait(1))
+        command = self._current
+        if isinstance(command, CallCommand) and command.cancelled:
+            self._host.events.call_soon(lambda: self._cancel_wait(command))
+
+    def _cancel_wait(self, command: CallCommand) -> None:
+        """Events thread: ``command`` is cancelled. What came after it waits as long as it likes."""
+        if self._current is command:
+            self._end_wait(1)
 
     def _end_wait(self, value: int, only: int = 0) -> None:
         """Events thread: time is up, or the wait is cancelled."""
@@ -430,13 +448,13 @@ class Instance:
     def _process_ended(self) -> None:
         """Events thread: the process is gone."""
         self._host.events.remove(self._pidfd)
-        self._notifier.services.pop(self._tid, None)
         os.close(self._pidfd)
         self._pidfd = -1
         assert self._birth is not None
         self._warm_parent.forget(self._birth)
-        self._warm_parent.reap(self.pid)
         self._die()
+        # From here on its number may be used again.
+        self._warm_parent.reap(self.pid)
 
     def _die(self) -> None:
         with self._lock:
@@ -447,6 +465,8 @@ class Instance:
             commands += self._queue
             self._current = None
             self._queue.clear()
+            maps, self._maps = self._maps, {}
+        self._notifier.services.pop(self._tid, None)
         if self._log is not None:
             self._log.close()
         if self._wait_timer is not None:
@@ -454,10 +474,9 @@ class Instance:
         for command in commands:
             command.died(self)
         # Mailbox and window are left to the last reference: another thread may be using them.
-        for shm in self._maps:
+        for shm in maps:
             assert isinstance(shm.priv, set)
             shm.priv.discard(self)
-        self._maps.clear()
         if self._page >= 0:
             os.close(self._page)
             self._page = -1

@@ -70,16 +70,26 @@ class SoftTee:
         service = self.store.find(arg.uuid)
         if service is None:
             raise ItemNotFound(f"no service {format_uuid(arg.uuid)}")
+        try:
+            session = self._new_session(service)
+        except Busy:
+            # Who had its one session may have closed the device already.
+            self._host.events.settle()
+            session = self._new_session(service)
+        instance = session.instance
+        arg.priv = session
+        command = OpenCommand(ch.TA_OPEN_SESSION, instance, session.id, arg)
+        arg.cancel = command.cancel
+        instance.submit(command)
+        return PENDING
+
+    def _new_session(self, service: Service) -> ServiceSession:
         with self._lock:
             instance = self._instance_for(service)
             self._next_session += 1
             session = ServiceSession(instance, self._next_session)
             instance.sessions.add(session.id)
-        arg.priv = session
-        command = OpenCommand(ch.TA_OPEN_SESSION, arg, session.id)
-        arg.cancel = lambda: instance.cancel(command)
-        instance.submit(command)
-        return PENDING
+        return session
 
     def _instance_for(self, service: Service) -> Instance:
         uuid = service.uuid
@@ -114,9 +124,9 @@ class SoftTee:
         if arg.params:
             check_gp_params(arg)
         session: ServiceSession = arg.priv
-        command = InvokeCommand(arg, session.id, arg.func)
         instance = session.instance
-        arg.cancel = lambda: instance.cancel(command)
+        command = InvokeCommand(ch.TA_INVOKE, instance, session.id, arg)
+        arg.cancel = command.cancel
         instance.submit(command)
         return PENDING
 
@@ -151,8 +161,9 @@ class SoftTee:
 
     def cancel(self, arg: "CallArg") -> None:
         """Ask the service to end a call early."""
-        if arg.cancel is not None:
-            arg.cancel()
+        cancel = arg.cancel
+        if cancel is not None:
+            cancel()
 
     def forget_shm(self, shm: TeeShm) -> None:
         """Shared memory ended: whoever mapped it lets go."""

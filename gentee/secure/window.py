@@ -51,7 +51,8 @@ class Layout:
         for merged in self.ranges:
             # The same offset in the page as the client's, so that alignment is preserved.
             merged.place = self.size + merged.start % PAGE_SIZE
-            self.size = page_align(merged.place + merged.end - merged.start)
+            # At least a page: a reference without bytes needs a place as well.
+            self.size = page_align(merged.place + max(1, merged.end - merged.start))
             self.total += merged.end - merged.start
         for param, piece in pieces:
             place = next(

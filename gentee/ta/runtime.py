@@ -174,10 +174,11 @@ class ServiceProcess:
         params: list[Param] = []
         for index in range(4):
             kind = types_ >> 4 * index & 0xF
-            base = ch.M_PARAMS + 3 * index
             if kind == 0:
                 params.append(None)
-            elif kind <= 3:
+                continue
+            base = ch.M_PARAMS + 3 * index
+            if kind <= 3:
                 params.append(Value(words[base], words[base + 1]) if kind != 2 else Value())
             else:
                 params.append(self._memref(kind, words[base], words[base + 1], words[base + 2]))
@@ -197,6 +198,8 @@ class ServiceProcess:
     def _write_params(self, types_: int, params: list[Param]) -> None:
         words = self._words
         for index, param in enumerate(params):
+            if param is None:
+                continue
             kind = types_ >> 4 * index & 0xF
             base = ch.M_PARAMS + 3 * index
             if isinstance(param, Value) and kind in (2, 3):

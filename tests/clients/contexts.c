@@ -786,6 +786,39 @@ CASE(closing_while_another_thread_calls)
     }
 }
 
+/* In the kernel all has ended when close() returns: what was in use can be had at once. */
+
+CASE(the_one_session_of_a_service_is_free_after_close)
+{
+    int holder = tee_open();
+    __u32 session = must_open_session(holder, SINGLE);
+
+    CHECK_EQ(open_session(tee_open(), SINGLE, 0, NULL).ret, TEEC_ERROR_BUSY);
+    CHECK_EQ(close_session(holder, session), 0);
+    for (int i = 0; i < 30; i++) {
+        int fd = tee_open();
+
+        must_open_session(fd, SINGLE);
+        close(fd);
+    }
+}
+
+CASE(the_one_session_of_a_service_is_free_after_the_end_of_its_client)
+{
+    for (int i = 0; i < 30; i++) {
+        pid_t child = must_fork();
+
+        if (!child) {
+            must_open_session(tee_open(), SINGLE);
+            if (i % 2)
+                raise(SIGKILL);
+            _exit(0);
+        }
+        wait_for(child);
+    }
+    must_open_session(tee_open(), SINGLE);
+}
+
 /* A result that cannot be delivered. */
 
 CASE(a_session_that_the_client_cannot_learn_of_is_closed)

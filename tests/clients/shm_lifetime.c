@@ -394,6 +394,17 @@ CASE(what_outlives_its_context_counts_for_the_device)
     CHECK(fill_up(fd) > 0);
 }
 
+static unsigned char *untouched_gib(void)
+{
+    static void *bytes;
+
+    if (!bytes)
+        bytes = mmap(NULL, GIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                     -1, 0);
+    CHECK(bytes != MAP_FAILED);
+    return bytes;
+}
+
 CASE(ids_are_used_again)
 {
     int fd = tee_open();
@@ -419,26 +430,18 @@ CASE(many_buffers_come_and_go)
 {
     int fd = tee_open();
 
-    /* Each is as large as a context may have in all. */
+    /* Many times what a context may have in all: each is released when close() returns. */
     for (int i = 0; i < 100; i++) {
-        int shm;
+        struct memory memory = must_alloc(fd, GIB);
 
-        WAIT_UNTIL((shm = shm_alloc(fd, GIB, NULL, NULL)) >= 0);
-        close(shm);
+        close(memory.fd);
+        unmap(&memory);
+        close(must_register(fd, untouched_gib(), GIB).fd);
     }
     WAIT_UNTIL(fits(fd));
 }
 
 /* Registered memory: its descriptor is all that it has. */
-
-static unsigned char *untouched_gib(void)
-{
-    void *bytes = mmap(NULL, GIB, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    CHECK(bytes != MAP_FAILED);
-    return bytes;
-}
 
 CASE(registered_memory_ends_with_its_last_descriptor)
 {
@@ -483,7 +486,7 @@ CASE(a_registered_file_ends_with_the_descriptor_of_its_registration)
     int fd = tee_open(), id, shm, memory = memfd_create("client", MFD_ALLOW_SEALING);
 
     CHECK(ftruncate(memory, GIB) == 0);
-    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
     CHECK((shm = shm_register_fd(fd, memory, &id)) >= 0);
     fill_up(fd);
     close(memory);

@@ -86,6 +86,7 @@ struct tee_ioctl_object_invoke_arg {
 #define TEEC_ERROR_BAD_PARAMETERS 0xFFFF0006u
 #define TEEC_ERROR_ITEM_NOT_FOUND 0xFFFF0008u
 #define TEEC_ERROR_NOT_SUPPORTED 0xFFFF000Au
+#define TEEC_ERROR_BUSY 0xFFFF000Du
 #define TEEC_ERROR_COMMUNICATION 0xFFFF000Eu
 #define TEEC_ERROR_SHORT_BUFFER 0xFFFF0010u
 #define TEEC_ERROR_TARGET_DEAD 0xFFFF3024u
@@ -100,6 +101,7 @@ struct tee_ioctl_object_invoke_arg {
 #define SESSIONS "5e55104e-0c0a-4d5b-9c61-7e0f5b1d2a01"
 #define MEMORY "3e304217-6a0d-4f6b-8f6a-1b2c3d4e5f02"
 #define WAITER "aa17e500-3c1d-4b52-a5f0-90c1d2e3f403"
+#define SINGLE "51261e00-7d3b-4e0f-9a5c-3c2b1a0f9e04"
 #define ANY "00010203-0405-0607-0809-0a0b0c0d0e0f"
 
 /* Functions of the loopback driver's services. */

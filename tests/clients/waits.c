@@ -254,7 +254,7 @@ CASE(the_pages_of_a_sealed_memfd_are_shared_while_a_call_runs)
     void *state;
 
     CHECK(ftruncate(memory, PAGE) == 0);
-    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+    CHECK(fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
     state = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
     CHECK(state != MAP_FAILED);
     CHECK(shm_register_fd(fd, memory, &id) >= 0);

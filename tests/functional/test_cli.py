@@ -89,6 +89,14 @@ def test_unknown_program(gentee_run: GenteeRun) -> None:
     assert "PATH" in hint
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any folder")
+def test_unknown_program_and_a_closed_folder(gentee_run: GenteeRun, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0)
+    finished = gentee_run(["no-such-program"], env={"PATH": f"{closed}:{os.environ['PATH']}"})
+    assert finished.returncode == 127
+
+
 @pytest.mark.parametrize("what", ["folder", "text"])
 def test_program_that_is_none(gentee_run: GenteeRun, tmp_path: Path, what: str) -> None:
     path = tmp_path / "it"
@@ -172,6 +180,14 @@ def test_one_soft_tee_by_default(gentee_run: GenteeRun) -> None:
     assert found["tee0"][2] & TEE_GEN_CAP_REG_MEM
 
 
+def test_short_programs_are_quiet(gentee_run: GenteeRun, way: str) -> None:
+    """The TEE may still be starting when they end: nothing of it is left to complain."""
+    for _ in range(5):
+        finished = gentee_run([sys.executable, "-c", SHOW_DEVICES], way=way)
+        assert devices(finished).keys() == {"tee0"}
+        assert finished.stderr == ""
+
+
 def test_unknown_driver(gentee_run: GenteeRun) -> None:
     finished = gentee_run(["true"], options=["--driver", "softt"])
     assert finished.returncode == 1
@@ -182,6 +198,42 @@ def test_unknown_driver(gentee_run: GenteeRun) -> None:
 def test_verbose(gentee_run: GenteeRun, way: str) -> None:
     finished = gentee_run(["true"], options=["-v"], way=way)
     assert lines_of(finished) == [f"gentee: devices tee0, teepriv0 by way of {way}"]
+
+
+def test_without_namespaces() -> None:
+    """Where a user may not have a namespace, auto takes the other way, and doctor says so."""
+    # In there nobody has a user id, and without one there are no further namespaces.
+    nobody = ["unshare", "--user"]
+    try:
+        subprocess.run([*nobody, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no user namespace to try it in")
+
+    def there(*arguments: str) -> Finished:
+        command = [*nobody, sys.executable, "-m", "gentee", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, env=environment()
+        )
+
+    finished = there("run", "--verbose", "--", sys.executable, "-c", SHOW_DEVICES)
+    assert devices(finished).keys() == {"tee0"}
+    why, way = finished.stderr.splitlines()
+    assert why.startswith("gentee: no mount namespace: unshare: ")
+    assert way == "gentee: devices tee0, teepriv0 by way of open"
+
+    finished = there("run", "--device-way", "namespace", "--", "true")
+    assert finished.returncode == 1
+    assert lines_of(finished)[0].endswith(
+        "refuses what gentee needs: unshare: Operation not permitted"
+    )
+
+    finished = there("doctor", "--json")
+    assert finished.returncode == 0
+    report = json.loads(finished.stdout)
+    assert report["way"] == "open"
+    by_name = {check["name"]: check for check in report["checks"]}
+    assert by_name["namespace"]["result"] == by_name["device way"]["result"] == "limited"
+    assert by_name["run, open way"]["result"] == "ok"
 
 
 @pytest.mark.parametrize(

@@ -14,5 +14,6 @@ def test_memfds(attack: Callable[[], None]) -> None:
 
 
 @pytest.mark.client("hostile_memfds.c", "--ta-dir", SERVICES)
-def test_memfds_in_a_service(attack: Callable[[], None], memory_service: None) -> None:
+def test_memfds_in_a_service(attack: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEE_CLIENT_SERVICE", "3e304217-6a0d-4f6b-8f6a-1b2c3d4e5f02")
     attack()

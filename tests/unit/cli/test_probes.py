@@ -155,7 +155,7 @@ def test_namespaces_that_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mounts_that_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(_names: list[str]) -> list[int]:
+    def forbidden() -> None:
         raise OSError(errno.EPERM, "mount: Operation not permitted")
 
     monkeypatch.setattr(probes, "enter_mount_namespace", lambda: None)

@@ -20,7 +20,7 @@ from gentee.core.shm import (
     tee_shm_alloc_user_buf,
     tee_shm_register,
 )
-from gentee.linux.shm import PAGE_SIZE, create_shm, is_sealed_memfd
+from gentee.linux.shm import PAGE_SIZE, SIZE_SEALS, create_shm, memory_file_seals
 from tests.helpers import Client, MinimalOps, OwnMemory, in_threads, make_device
 
 USER = TEE_SHM_DYNAMIC | TEE_SHM_USER_MAPPED
@@ -84,7 +84,9 @@ def test_allocated_memory_is_real_and_sealed() -> None:
     with Client(make_device()) as client:
         shm = client.shm_alloc(5000, b"hello")
         assert shm.flags == TEE_SHM_DYNAMIC | TEE_SHM_POOL
-        assert is_sealed_memfd(shm.fd)
+        seals = memory_file_seals(shm.fd)
+        assert seals is not None
+        assert seals & SIZE_SEALS == SIZE_SEALS
         with mmap.mmap(shm.fd, shm.size) as pages:  # as a client would
             assert pages[:5] == b"hello"
             pages[5:7] = b" !"
