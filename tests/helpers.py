@@ -193,7 +193,7 @@ class Child:
             self.socket.close()
             os.close(self._report)
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
+            if os.getppid() not in (parent, 0):  # 0: it is the first of a namespace
                 os._exit(1)
             _run_and_exit(job, theirs, report)
         theirs.close()
@@ -201,10 +201,14 @@ class Child:
         self._running = True
 
     def wait(self) -> None:
-        """Wait for its end, which must be a good one, unless it was killed."""
+        """Wait for its end, which must be a good one, unless it was killed.
+
+        It finds its socket closed, but what it sent can still be received.
+        """
         text = b""
         if not self._running:
             return
+        self.socket.shutdown(socket.SHUT_WR)
         try:
             while True:
                 readable, _, _ = select.select([self._report], [], [], PATIENCE)
@@ -219,6 +223,11 @@ class Child:
         if status == 2 << 8:
             pytest.skip(text.decode())
         assert status == 0, f"status {status:#x} of the child\n{text.decode()}"
+
+    def step(self) -> None:
+        """Let a :func:`stepwise` child do its next step."""
+        self.socket.send(b".")
+        self.socket.recv(1)
 
     def kill(self) -> int:
         """End it if it still runs; its wait status. Twice is once."""
@@ -244,6 +253,20 @@ class Child:
             self.wait()
         else:
             self.kill()
+
+
+def stepwise(*steps: Callable[[], object]) -> Callable[[socket.socket], None]:
+    """A child's job: each step when the test says so, and then nothing until the test is over."""
+
+    def job(sock: socket.socket) -> None:
+        for step in steps:
+            if not sock.recv(1):
+                return
+            step()
+            sock.send(b".")
+        sock.recv(1)
+
+    return job
 
 
 def _run_and_exit(

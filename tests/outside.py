@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 PATIENCE = 60.0  # seconds; what takes so long has failed
@@ -38,6 +40,37 @@ def wait_until(condition: Callable[[], bool], what: str = "", patience: float = 
         select.select([], [], [], _TURN)
 
 
+class Running:
+    """A case of a client that was begun in the background; ``first`` is what it said first."""
+
+    def __init__(self, gentee: "Gentee", gate: int) -> None:
+        self._gentee = gentee
+        self._gate = gate
+        self.first = gentee.read_line()
+
+    def go_on(self) -> str:
+        """It waits: let it go on; the next line that it writes."""
+        os.write(self._gate, b".")
+        return self._gentee.read_line()
+
+    def let_end(self) -> None:
+        """It does not have to wait any more."""
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+
+    def finish(self) -> None:
+        """Let it end. It must have passed; its test is skipped if it says so."""
+        self.let_end()
+        lines = [self.first, *self._gentee.run("wait")]
+        results = [line for line in lines if line.startswith(("ok ", "not ok "))]
+        assert results, f"{lines}\n{self._gentee.messages()}"
+        for line in results:
+            assert line.startswith("ok "), f"{line}\n{self._gentee.messages()}"
+            if "# SKIP" in line:
+                pytest.skip(line.partition("# SKIP ")[2])
+
+
 def check_messages(messages: str) -> None:
     """gentee found no bug in itself."""
     for text in ("bug in gentee", "Traceback", "trapped root:"):
@@ -49,17 +82,28 @@ class Gentee:
 
     :param messages: file for what gentee, its services and the clients write to standard error.
     :param options: of ``gentee run``.
-    :param shell: the program; it reads commands from standard input.
+    :param run: the command that runs gentee with the shell, instead of that.
+    :param descriptors: the soft limit of gentee and its clients.
     """
 
     def __init__(
-        self, messages: Path, options: Sequence[str | Path] = (), shell: Sequence[str] = ("sh",)
+        self,
+        messages: Path,
+        options: Sequence[str | Path] = (),
+        *,
+        run: Sequence[str] = (),
+        descriptors: int | None = None,
     ) -> None:
         self._messages = messages
+        command = run or [
+            *(sys.executable, "-m", "gentee", "run", *map(str, options), "--", "sh"),
+        ]
+        if descriptors is not None:
+            command = ["sh", "-c", f'ulimit -S -n {descriptors} && exec "$@"', "sh", *command]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with messages.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gentee", "run", *map(str, options), "--", *shell],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -68,7 +112,11 @@ class Gentee:
             )
         self._count = 0
         self._pending = b""
-        self.shell = int(self.run("echo $$")[0])
+        try:
+            self.shell = int(self.run("echo $$")[0])
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def pid(self) -> int:
@@ -100,6 +148,17 @@ class Gentee:
             if text.startswith(mark):
                 return [line for line in lines if line], int(text.split()[1])
             lines.append(text)
+
+    def begin(self, command: str) -> "Running":
+        """Let the shell start a program in the background that waits for the test now and then.
+
+        Its descriptor 9 is a pipe, whose other end is in the result.
+        """
+        self._count += 1
+        fifo = self._messages.with_name(f"{self._messages.name}-{self._count}")
+        os.mkfifo(fifo)
+        self.send(f"{command} 9<{fifo} &")
+        return Running(self, os.open(fifo, os.O_WRONLY))
 
     def read_line(self, patience: float = PATIENCE) -> str:
         """The next line that the shell or one of its programs wrote."""

@@ -71,8 +71,7 @@ class Door(Answers):
             if task is None:
                 return
         if task.process.slow:
-            call = (nr, audit_arch, arg0, arg1, arg2, arg3)
-            self._slow_calls.submit(lambda: self._handle_slowly(notify_id, tid, call))
+            self._hand_over(notify_id, tid, (nr, audit_arch, arg0, arg1, arg2, arg3))
             return
         self._handle(notify_id, task, nr, audit_arch, arg0, arg1, arg2, arg3)
 
@@ -132,6 +131,9 @@ class Door(Answers):
         task = self._tasks.get(tid)
         if task is not None:
             task.process.slow = _SLOW_CALLS
+
+    def _hand_over(self, notify_id: int, tid: int, call: Call) -> None:
+        self._slow_calls.submit(lambda: self._handle_slowly(notify_id, tid, call))
 
     def _handle_slowly(self, notify_id: int, tid: int, call: Call) -> None:
         """A call of a process that made the receiving thread wait, in a thread of its own."""
@@ -299,6 +301,10 @@ class Door(Answers):
             self.host.events.call_later(0.01, lambda: self._close_tasks(process, left))
         else:
             process.close()
+
+    def watch_fds(self) -> list[int]:
+        """The descriptors of watches. To close one is to wait: see ``RunHost.end``."""
+        return [self._watch.fd, *self.files.watch_fds()]
 
     def statistics(self) -> dict[str, int]:
         """Numbers for tests and for people: what is open now."""

@@ -43,7 +43,7 @@ from gentee.core.login import tee_session_calc_client_uuid
 from gentee.core.params import PARAM_SIZE, params_from_supp, params_from_user, params_put
 from gentee.core.shm import TeeShm, tee_shm_alloc_user_buf
 from gentee.device import client_memory
-from gentee.linux.task import Task
+from gentee.linux.task import Task, write_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, in
     """The argument that a struct tee_ioctl_buf_data points to.
 
     Returns bytes that hold it, where in them it starts, its length and its address in the client.
-    EINVAL where ``buf_len`` cannot be right, EFAULT where memory is not there. Behind the fixed part
-    the bytes may end early: Linux looks at ``num_params`` before it reads parameters.
+    EINVAL where ``buf_len`` cannot be right, EFAULT where memory is not there. Behind the fixed
+    part the bytes may end early: Linux looks at ``num_params`` before it reads parameters.
     """
     data = task.read_some(uarg, _FIRST_READ)
     if len(data) < 16:
@@ -95,7 +95,7 @@ def _check_num_params(fixed: Struct, num_params: int, buf_len: int) -> None:
 def tee_ioctl_version(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> int:
-    task.write(((uarg, ctx.teedev.version_data),))
+    write_memory(task.tid, ((uarg, ctx.teedev.version_data),))
     return 0
 
 

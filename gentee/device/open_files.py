@@ -158,8 +158,9 @@ class OpenFiles:
         self._release(file)
 
     def _release(self, file: OpenFile) -> None:
-        if file.ctx.wait_idle(lambda: self._events.call_soon(lambda: self._release(file))):
+        if file.ctx.pending:
             self._abandon_orphans(file.ctx)
+        if file.ctx.wait_idle(lambda: self._events.call_soon(lambda: self._release(file))):
             return
         del self._files[file.ctx]
         # The name first, the pipe last: its inode may be used again at once.
@@ -220,8 +221,8 @@ class OpenFiles:
         try:
             replace(reader)
         except OSError as error:
-            # The number is beyond what the client may open, since it lowered RLIMIT_NOFILE. The plain
-            # file stays: it joins its context again at each call.
+            # The number is beyond what the client may open, since it lowered RLIMIT_NOFILE. The
+            # plain file stays: it joins its context again at each call.
             if error.errno != errno.EBADF:
                 raise
 
@@ -283,6 +284,10 @@ class OpenFiles:
             if ended:
                 self._release(file)
         return all(file.readers for file in tuple(self._plain.values()))
+
+    def watch_fds(self) -> list[int]:
+        """The descriptors of watches."""
+        return [self._watch.fd] if self._watch is not None else []
 
     def count(self) -> int:
         """How many contexts are open."""

@@ -78,15 +78,12 @@ class DevicePaths:
 
     def _is_dev(self, task: Task, path: bytes, dir_fd: int | None) -> bool:
         """Whether the folder that ``path`` is in is the task's ``/dev``."""
-        folder = os.path.dirname(path).decode("utf-8", "surrogateescape")
-        if not folder.startswith("/"):
-            if dir_fd is None or dir_fd & 0xFFFF_FFFF == _AT_FDCWD:
-                base = "../cwd"
-            else:
-                base = str(dir_fd & 0xFFFF_FFFF)
-            folder = f"{base}/{folder}"
+        # Slashes in a row are one: what is put before it must not make the path too long.
+        folder = b"/".join(filter(None, os.path.dirname(path).split(b"/")))
+        if path.startswith(b"/"):
+            folder = b"../root/" + folder
+        elif dir_fd is None or dir_fd & 0xFFFF_FFFF == _AT_FDCWD:
+            folder = b"../cwd/" + folder
         else:
-            folder = f"../root{folder}"
-        found = os.stat(folder or ".", dir_fd=task.fd_dir)
-        dev = os.stat("../root/dev", dir_fd=task.fd_dir)
-        return (found.st_dev, found.st_ino) == (dev.st_dev, dev.st_ino)
+            folder = b"%d/%s" % (dir_fd & 0xFFFF_FFFF, folder)
+        return task.path_identity(folder) == task.path_identity(b"../root/dev")

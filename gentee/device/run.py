@@ -27,12 +27,13 @@ from gentee.device.trapped_root import (
     NUMBER,
     TERMINAL_SIGNALS,
     WAY_AUTO,
+    WAY_OPEN,
     fork_root,
     signals_to_restore,
     ways_to_try,
 )
 from gentee.errors import UserError
-from gentee.linux.libc import PR_SET_CHILD_SUBREAPER, prctl
+from gentee.linux.libc import PR_SET_CHILD_SUBREAPER, prctl, raise_limit
 from gentee.linux.notify import Notifier
 
 EXIT_CANNOT_RUN = 126
@@ -46,6 +47,9 @@ class RunHost(BaseHost):
         super().__init__(log_level=log_level)
         self._socket: socket.socket | None = None
         self._listener: Notifier | None = None
+        self._device_files: list[int] = []
+        self.watch_fds: list[int] = []  # inotify instances
+        self.serves_opens = False  # programs need somebody who answers, also after the end
 
     def _root_socket(self) -> socket.socket:
         assert self._socket is not None, "before the trapped root has sent its listener"
@@ -64,14 +68,29 @@ class RunHost(BaseHost):
                 # First of all: an interpreter that is just starting would complain on the terminal
                 # when its opens are not answered any more.
                 try:
-                    self._socket.shutdown(socket.SHUT_WR)
+                    self._socket.send(b"E")
                     self._socket.settimeout(2.0)
                     while self._socket.recv(64)[:1] not in (b"K", b""):
                         pass
                 except OSError:  # gone, or stopped by somebody
                     pass
+            kept = os.dup(self._listener.listener) if self.serves_opens else -1
             self._listener.stop()
             self.events.stop()
+            if kept >= 0:
+                from gentee.device.left_behind import let_calls_go_on
+
+                let_calls_go_on(kept)
+                os.close(kept)
+            # Who leaves the last file of the clients' /dev waits until the kernel has taken it
+            # down, and who closes an inotify instance until nobody can be looking at it: either
+            # can take longer than a whole run. Nobody waits for the trapped root, so that does it.
+            for fd in self._device_files:
+                os.close(fd)
+            try:
+                socket.send_fds(self._socket, [b"H"], self.watch_fds)
+            except OSError:  # it is gone
+                pass
             self._socket.close()
 
     def notifier(self) -> Notifier:
@@ -83,7 +102,8 @@ class RunHost(BaseHost):
         fds = receive_listener(sock)
         self._socket = sock
         self._listener = Notifier(fds[0], self.bug)
-        return fds[1:]
+        self._device_files = fds[1:]
+        return self._device_files
 
 
 class Run:
@@ -153,12 +173,15 @@ class Run:
     def _serve(self, host: RunHost, restore: list[int]) -> int:
         names = [device.name for device in self.registry.all()]
         files, way = self._listen(host, names, restore)
+        raise_limit()  # the clients' processes were forked before, and keep theirs
         self.door = Door(host.notifier(), host, self.registry)
         for name, fd in zip(names, files, strict=False):
             self.door.files.add_device_file(name, fd)
+        host.watch_fds = self.door.watch_fds()
+        host.serves_opens = way == WAY_OPEN
         if self._verbose:
             host.terminal.warn(f"devices {', '.join(names)} by way of {way}")
-        # SIGIO: of leases (gentee.linux.shm). The clients' processes were forked before.
+        # SIGIO: of leases (gentee.linux.shm).
         for number in (*TERMINAL_SIGNALS[:2], signal.SIGIO):
             signal.signal(number, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGHUP):

@@ -9,8 +9,9 @@ Clients are forked twice, so that they become children of the program itself, wh
 subreaper: they see the parent that started gentee's process, and it may read them under Yama.
 
 Messages on the socket, each one packet. Down: first the names of the devices, one a line; then
-``R`` run the program, ``S`` spawn a module (with a descriptor). Up: ``L`` listener and device files (descriptors), ``N`` no way to listen, ``C`` client
-pid, ``E`` errno of a failed exec, ``K`` what was spawned is killed, at the end.
+``R`` run the program, ``S`` spawn a module (with a descriptor), ``E`` end what was spawned, ``H``
+hold descriptors to the end. Up: ``L`` listener and device files (descriptors), ``N`` no way to
+listen, ``C`` client pid, ``E`` errno of a failed exec, ``K`` what was spawned is killed.
 """
 
 import errno
@@ -152,9 +153,9 @@ class TrappedRoot:
 
     def _serve(self) -> None:
         while True:
-            message, fds, _flags, _address = socket.recv_fds(self._sock, 4096, 1)
+            message, fds, _flags, _address = socket.recv_fds(self._sock, 4096, 4)
             if not message:
-                self._end_spawned()
+                os.closerange(0, 3)  # somebody may read to the end what we could have written
                 return
             if message[:1] == b"R":
                 pid = self._fork_away(self._exec_client)
@@ -168,6 +169,9 @@ class TrappedRoot:
                     self._spawned.append(os.pidfd_open(pid))
                 except ProcessLookupError:  # it has ended already
                     pass
+            elif message[:1] == b"E":
+                self._end_spawned()
+                self._sock.send(b"K")
 
     def _end_spawned(self) -> None:
         """Kill what was spawned: by now it has nothing to do, or is just starting."""
@@ -176,27 +180,34 @@ class TrappedRoot:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        self._sock.send(b"K")
 
     def _fork_away(self, then: Callable[[], None]) -> int:
-        """Run ``then`` in a grandchild, which becomes the program's own child; its pid."""
+        """Run ``then`` in a grandchild, which becomes the program's own child; its pid.
+
+        It starts when it is that: one that asks for a signal at its parent's end would otherwise
+        get it for the end of the child in between.
+        """
         reader, writer = os.pipe()
+        gate, opener = os.pipe()
         child = os.fork()
         if child == 0:
             grandchild = os.fork()
             if grandchild:
                 os.write(writer, NUMBER.pack(grandchild))
                 os._exit(0)
-            os.close(reader)
-            os.close(writer)
             try:
+                for fd in (reader, writer, opener):
+                    os.close(fd)
+                os.read(gate, 1)
+                os.close(gate)
                 then()
             finally:
                 os._exit(127)
         os.close(writer)
         (pid,) = NUMBER.unpack(os.read(reader, 8))
-        os.close(reader)
         os.waitpid(child, 0)
+        for fd in (reader, gate, opener):
+            os.close(fd)
         return int(pid)
 
     def _exec_client(self) -> None:

@@ -61,10 +61,14 @@ class EventLoop:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
         self._epoll.close()
-        os.close(self._wake)
+        # Threads that are late must not write to whatever gets the number next.
+        wake, self._wake = self._wake, -1
+        if wake >= 0:
+            os.close(wake)
 
     def wake(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     def add(
         self,
@@ -79,9 +83,13 @@ class EventLoop:
         :param settle: called by :meth:`settle`, so in any thread, and with nothing to do as well.
         """
         self._callbacks[fd] = callback
+        try:
+            self._epoll.register(fd, events)
+        except BaseException:
+            del self._callbacks[fd]
+            raise
         if settle is not None:
             self._settle.append(settle)
-        self._epoll.register(fd, events)
 
     def remove(self, fd: int) -> None:
         """Forget ``fd``; before it is closed."""
@@ -125,21 +133,27 @@ class EventLoop:
         """Serve until :meth:`stop`."""
         while True:
             timeout = self._run_timers()
+            if self._epoll.closed:  # stopped by a callback
+                return
             if self._soon:
                 timeout = 0
-            # Who is meant is settled before any callback runs: one of them may close a descriptor
-            # whose number another thread then gives to something new.
-            ready = [(fd, self._callbacks.get(fd)) for fd, _mask in self._epoll.poll(timeout)]
-            for fd, callback in ready:
-                if fd == self._wake:
-                    os.eventfd_read(self._wake)
-                elif callback is not None and self._callbacks.get(fd) is callback:
-                    self._call(callback)
+            self._dispatch(self._epoll.poll(timeout))
+            stopping = self._stopping  # looked at first: what was queued before the end still runs
             # Those that come meanwhile have their turn after the next look at descriptors.
             for _ in range(len(self._soon)):
                 self._call(self._soon.popleft())
-            if self._stopping:
+            if stopping:
                 return
+
+    def _dispatch(self, events: list[tuple[int, int]]) -> None:
+        # Who is meant is settled before any callback runs: one of them may close a descriptor whose
+        # number another thread then gives to something new.
+        ready = [(fd, self._callbacks.get(fd)) for fd, _mask in events]
+        for fd, callback in ready:
+            if fd == self._wake:
+                os.eventfd_read(self._wake)
+            elif callback is not None and self._callbacks.get(fd) is callback:
+                self._call(callback)
 
     def _run_timers(self) -> float | None:
         while True:

@@ -8,6 +8,7 @@ that one signature, carries the system call's own name and raises ``OSError`` th
 
 import ctypes
 import os
+import resource
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -75,3 +76,12 @@ def interrupt_on(number: int) -> None:
     handler = ctypes.cast(libc.abs, ctypes.c_void_p).value
     if _sigaction(number, _sigaction_buffer(handler), None) < 0:
         raise oserror("sigaction")
+
+
+def raise_limit() -> None:
+    """Let this process have as many descriptors as it may: its clients' number is not its own."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # no limit at all, or one above the machine's own
+        pass

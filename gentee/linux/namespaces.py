@@ -12,6 +12,8 @@ Some facts about this
 - As root only a mount namespace is made, so that nothing else changes for the program.
 - The old ``/dev`` stays reachable through a descriptor of it while it is covered, which is how its
   entries are bound into the new one.
+- A ``ptmx`` that is a device finds ``pts`` in its own folder of its own file system, so bound
+  elsewhere it opens no terminals. It must be reached through that folder as a whole.
 """
 
 import ctypes
@@ -19,7 +21,8 @@ import errno
 import os
 import stat
 
-from gentee.linux.libc import libc, oserror
+from gentee.linux import arch
+from gentee.linux.libc import libc, oserror, syscall
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -29,6 +32,11 @@ MS_NOEXEC = 8
 MS_BIND = 4096
 MS_REC = 16384
 MS_SLAVE = 1 << 19
+
+AT_FDCWD = -100
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH = 4
 
 _unshare = libc.unshare
 _unshare.restype = ctypes.c_int
@@ -58,6 +66,29 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
         raise oserror("mount", target)
 
 
+def clone_tree(path: str) -> int:
+    """open_tree(2): a copy of what is mounted at ``path`` and below, attached to nothing."""
+    buffer = ctypes.create_string_buffer(os.fsencode(path))
+    flags = OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC
+    number = arch.NATIVE["open_tree"]
+    return syscall("open_tree", number, AT_FDCWD, ctypes.addressof(buffer), flags)
+
+
+def move_mount(fd: int, target: str) -> None:
+    """move_mount(2): attach what :func:`clone_tree` returned."""
+    empty = ctypes.create_string_buffer(b"")
+    buffer = ctypes.create_string_buffer(os.fsencode(target))
+    syscall(
+        "move_mount",
+        arch.NATIVE["move_mount"],
+        fd,
+        ctypes.addressof(empty),
+        AT_FDCWD,
+        ctypes.addressof(buffer),
+        MOVE_MOUNT_F_EMPTY_PATH,
+    )
+
+
 def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -84,15 +115,25 @@ def enter_mount_namespace() -> None:
     mount("none", "/", "", MS_REC | MS_SLAVE)
 
 
+_OLD_DEV = "/dev/.host"  # where the old one is as a whole, for its ptmx
+
+
 def cover_dev() -> None:
     """Cover ``/dev`` with one that can be written to.
 
-    All that is in it is bound from the old one, but TEE devices of the machine, whose names ours take.
-    Raises ``OSError``; the caller then gives the namespace up.
+    All that is in it is bound from the old one, but for TEE devices of the machine: ours take their
+    names. Raises ``OSError``; the caller then gives the namespace up.
     """
     old = os.open("/dev", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        has_ptmx = _is_device(f"/proc/self/fd/{old}/ptmx")
+        whole = clone_tree("/dev") if has_ptmx else -1
         mount("gentee-dev", "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m")
+        if has_ptmx:
+            os.mkdir(_OLD_DEV, 0o755)
+            move_mount(whole, _OLD_DEV)
+            os.close(whole)
+            os.symlink(f"{_OLD_DEV}/ptmx", "/dev/ptmx")
         base = f"/proc/self/fd/{old}"
         for name in sorted(os.listdir(base)):
             if (
@@ -100,7 +141,8 @@ def cover_dev() -> None:
                 and name.removeprefix("teepriv").removeprefix("tee").isdigit()
             ):
                 continue
-            _bind_entry(f"{base}/{name}", f"/dev/{name}")
+            if name != "ptmx" or not has_ptmx:
+                _bind_entry(f"{base}/{name}", f"/dev/{name}")
     finally:
         os.close(old)
 
@@ -113,6 +155,13 @@ def make_device_files(names: list[str]) -> list[int]:
         os.fchmod(fd, 0o666)  # whatever the umask says
         files.append(fd)
     return files
+
+
+def _is_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _bind_entry(source: str, target: str) -> None:

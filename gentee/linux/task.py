@@ -10,9 +10,9 @@ Some facts about tasks
   (which file is descriptor N?) goes through it, so the check costs nothing.
 - ``/proc/TID/mem`` belongs to the address space that it was opened on. After an ``execve`` it
   reads nothing, without an error: a short read means open it again.
-- An address space can have several processes: a child of ``vfork`` (``posix_spawn``) or of ``clone``
-  with CLONE_VM has its parent's. When it calls ``execve`` the old one lives on in the parent, and a
-  kept descriptor would go on reading that. So of such a child none is kept.
+- An address space can have several processes: a child of ``vfork`` (``posix_spawn``), or of
+  ``clone`` with CLONE_VM, has its parent's. When it calls ``execve`` the old one lives on in the
+  parent, and a kept descriptor would go on reading that. So of such a child none is kept.
 - A write through ``/proc/TID/mem`` ignores page protection. ``process_vm_writev`` does not.
 - Neither is a given: with Yama's ptrace_scope 1 only descendants may be read, and a program that
   is not dumpable (or not readable) only by the superuser. That is EACCES or EPERM here, and the
@@ -23,6 +23,7 @@ import ctypes
 import errno
 import itertools
 import os
+import resource
 import select
 import threading
 from collections.abc import Callable, Sequence
@@ -74,15 +75,17 @@ _KCMP_FILE = 0
 _KCMP_VM = 1
 
 
-class _ScatterWriter(threading.local):
+class _ScatterWriter:
     """Prepared iovecs of one thread, so that a write costs one system call and no allocation."""
+
+    __slots__ = ("_anchors", "arguments", "count", "data", "local", "remote", "tid")
 
     def __init__(self) -> None:
         self.data = bytearray(_MAX_SCATTER)
-        self._data_anchor = (ctypes.c_char * _MAX_SCATTER).from_buffer(self.data)
-        local = (ctypes.c_uint64 * 2)(ctypes.addressof(self._data_anchor), 0)
-        remote = (ctypes.c_uint64 * (2 * _MAX_PIECES))()
-        self._anchors = (local, remote)
+        anchor = (ctypes.c_char * _MAX_SCATTER).from_buffer(self.data)
+        local = _Iovec(ctypes.addressof(anchor), 0)
+        remote = (_Iovec * _MAX_PIECES)()
+        self._anchors = (anchor, local, remote)
         self.local = memoryview(local).cast("B").cast("Q")
         self.remote = memoryview(remote).cast("B").cast("Q")
         # Arguments that need no conversion: a quarter of what the call costs.
@@ -98,7 +101,7 @@ class _ScatterWriter(threading.local):
         )
 
 
-_writer = _ScatterWriter()
+_of_thread = threading.local()
 
 
 def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
@@ -111,16 +114,27 @@ def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
         for first in range(0, len(pieces), _MAX_PIECES):
             write_memory(tid, pieces[first : first + _MAX_PIECES])
         return
-    writer = _writer
+    try:
+        writer: _ScatterWriter = _of_thread.writer
+    except AttributeError:
+        writer = _of_thread.writer = _ScatterWriter()
     data, remote = writer.data, writer.remote
     position = index = 0
-    for address, piece in pieces:
-        size = len(piece)
-        data[position : position + size] = piece
-        remote[index] = address
-        remote[index + 1] = size
-        position += size
-        index += 2
+    try:
+        for address, piece in pieces:
+            size = len(piece)
+            data[position : position + size] = piece
+            remote[index] = address
+            remote[index + 1] = size
+            position += size
+            index += 2
+    except BufferError:
+        # Together they are more than the buffer has room for, and it cannot grow.
+        if len(pieces) == 1:
+            raise
+        for each in pieces:
+            write_memory(tid, (each,))
+        return
     writer.local[1] = position
     writer.tid.value = tid
     writer.count.value = index >> 1
@@ -271,17 +285,27 @@ class Task:
             if len(self.links) >= self._MAX_LINKS:
                 return os.readlink(name, dir_fd=self.fd_dir)
             flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-            handle = self.links[fd] = os.open(name, flags, dir_fd=self.fd_dir)
+            try:
+                handle = os.open(name, flags, dir_fd=self.fd_dir)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                return os.readlink(name, dir_fd=self.fd_dir)
+            self.links[fd] = handle
         return os.readlink(b"", dir_fd=handle)
 
     def file_identity(self, fd: int) -> tuple[int, int]:
-        """(device, inode) of the file of descriptor ``fd``.
+        """(device, inode) of the file of descriptor ``fd``."""
+        return self.path_identity(b"%d" % fd)
 
-        Its file system is not asked: it may be one that the client itself serves (FUSE), and which
-        never answers.
+    def path_identity(self, name: bytes) -> tuple[int, int]:
+        """(device, inode) of a file by its path, from the folder of the task's descriptors.
+
+        Its file system is not asked for it: it may be one that the client itself serves (FUSE), and
+        which never answers.
         """
         buffer = _statx_buffer()
-        if _statx(self.fd_dir, b"%d" % fd, _STATX_FLAGS, _STATX_INO, buffer) < 0:
+        if _statx(self.fd_dir, name, _STATX_FLAGS, _STATX_INO, buffer) < 0:
             raise oserror("statx")
         (inode,) = _STATX_INODE.unpack_from(buffer, 32)
         return os.makedev(*_STATX_DEVICE.unpack_from(buffer, 136)), inode
@@ -445,9 +469,14 @@ class TaskTable:
     """
 
     _MAX_TASKS = 1024
+    _SHARE = 8  # of all descriptors that this program may have, as many are tasks at most
     _LOOKED_AFTER = 2  # old tasks for each new one
 
     def __init__(self, in_use: Callable[[int], bool] = lambda _tid: False) -> None:
+        limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._max_tasks = self._MAX_TASKS
+        if limit != resource.RLIM_INFINITY:
+            self._max_tasks = max(1, min(self._MAX_TASKS, limit // self._SHARE))
         self.tasks: dict[int, Task] = {}
         self.processes: dict[int, Process] = {}
         self._in_use = in_use
@@ -469,7 +498,7 @@ class TaskTable:
             if process is None:
                 process = Process(pid)
             try:
-                task = Task(tid, process)
+                task = self._new_task(tid, process)
             except OSError:
                 if is_new:
                     process.close()
@@ -481,6 +510,18 @@ class TaskTable:
             self.tasks[tid] = task
         return task, is_new
 
+    def _new_task(self, tid: int, process: Process) -> Task:
+        try:
+            return Task(tid, process)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        # No descriptor left: those of the oldest tasks are the easiest to do without.
+        for old in tuple(itertools.islice(self.tasks, len(self.tasks) // 2 + 1)):
+            if not self._in_use(old):
+                self._discard(old)
+        return Task(tid, process)
+
     def _look_after(self) -> None:
         for tid in tuple(itertools.islice(self.tasks, self._LOOKED_AFTER)):
             if self._in_use(tid):
@@ -488,7 +529,7 @@ class TaskTable:
             task = self.tasks[tid]
             # A program may start threads without end. Forgetting one that lives costs its next call
             # a look-up.
-            if len(self.tasks) >= self._MAX_TASKS or not task.is_alive():
+            if len(self.tasks) >= self._max_tasks or not task.is_alive():
                 self._discard(tid)
             else:
                 del self.tasks[tid]  # to the end of the order

@@ -452,6 +452,7 @@ class Instance:
         self._pidfd = -1
         assert self._birth is not None
         self._warm_parent.forget(self._birth)
+        self._birth = None  # it knows this instance, which is to go with its last user
         self._die()
         # From here on its number may be used again.
         self._warm_parent.reap(self.pid)

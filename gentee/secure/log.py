@@ -11,6 +11,9 @@ import os
 from gentee.abi.ta_channel import LOG_LINE_MAX
 from gentee.core.host import LOG_ERROR, LOG_FLOW, LOG_INFO, Host
 
+_PIPE_SIZE = 65536
+_MARK_SIZE = 2
+
 
 class ServiceLog:
     """The reading end. Everything but ``started`` belongs to the events thread."""
@@ -19,6 +22,7 @@ class ServiceLog:
         self._host = host
         self._source = source
         self._rest = b""
+        self._cut = False  # what comes up to the next newline belongs to a line that was cut
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._reader, False)
 
@@ -29,31 +33,34 @@ class ServiceLog:
         self._host.events.add(self._reader, self.drain)
 
     def drain(self) -> None:
-        """Take what is there."""
+        """Take what is there, as much as a pipe holds: a service may write without end."""
         if self._reader < 0:
             return
-        while True:
-            try:
-                data = os.read(self._reader, 65536)
-            except BlockingIOError:
-                return
-            if not data:
-                self._finish()
-                return
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                self._line(line)
-            if len(self._rest) > LOG_LINE_MAX:
-                self._line(self._rest)
-                self._rest = b""
-            if len(data) < 65536:
-                return
+        try:
+            data = os.read(self._reader, _PIPE_SIZE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._finish()
+            return
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if self._cut and lines:
+            self._cut = False
+            del lines[0]
+        for line in lines:
+            self._line(line)
+        if self._cut:
+            self._rest = b""
+        elif len(self._rest) > _MARK_SIZE + LOG_LINE_MAX:
+            self._line(self._rest)
+            self._rest = b""
+            self._cut = True
 
     def _line(self, line: bytes) -> None:
         level = LOG_INFO
-        if line[:1] == b"\x01" and len(line) >= 2:
+        if line[:1] == b"\x01" and len(line) >= _MARK_SIZE:
             level = min(max(line[1] - 0x30, LOG_ERROR), LOG_FLOW)
-            line = line[2:]
+            line = line[_MARK_SIZE:]
         self._host.log(self._source, level, line[:LOG_LINE_MAX].decode("utf-8", "replace"))
 
     def _finish(self) -> None:

@@ -79,7 +79,7 @@ class Service:
 
 def _typed(attributes: dict[str, object], name: str, kind: "type[_T]") -> "_T":
     value = attributes.get(name, _ATTRIBUTES[name])
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name} must be a {kind.__name__}")
     return value
 
@@ -93,14 +93,16 @@ def describe(path: str, source: bytes) -> Service | None:
 
     try:
         tree = ast.parse(source, path)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TaImageError(f"{path}: {error}") from error
     found: list[ast.ClassDef] = []
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            bases = [ast.unparse(base).rsplit(".", 1)[-1] for base in node.bases]
-            if "TrustedApplication" in bases:
-                found.append(node)
+            for base in node.bases:
+                name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+                if name == "TrustedApplication":
+                    found.append(node)
+                    break
     if not found:
         return None
     if len(found) > 1:
@@ -116,7 +118,7 @@ def describe(path: str, source: bytes) -> Service | None:
         if isinstance(target, ast.Name) and target.id in _ATTRIBUTES:
             try:
                 attributes[target.id] = ast.literal_eval(value)
-            except ValueError:
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 raise TaImageError(f"{path}: {target.id} must be a literal") from None
     try:
         return Service(path, found[0].name, attributes)
@@ -150,11 +152,16 @@ class TaStore:
         """All services, each UUID once."""
         services: dict[bytes, Service] = {}
         self._seen = self._signature(self._folders)
+        gone = set(self._files)
         for folder in self._folders:
             for path in self._listed(folder):
+                gone.discard(path)
                 service = self._described(path)
                 if service is not None:
                     services.setdefault(service.uuid, service)
+        for path in gone:
+            self._files.pop(path, None)
+            self._problems.pop(path, None)
         self._index = services
         return list(services.values())
 

@@ -9,17 +9,28 @@ whatever the result and the size that the service returned. References to the sa
 
 import mmap
 import os
+import threading
+from collections import deque
+from collections.abc import Callable
 
 from gentee.abi.linux_tee import TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
 from gentee.core.params import TeeParam
 from gentee.core.shm import Backing
+from gentee.core.workers import WORKERS
 from gentee.linux.shm import PAGE_SIZE, create_shm, page_align
+
+# The kernel copies between processes at a third of memcpy's pace, for it looks up page by page. So
+# long copies are done by a few threads, in pieces of at least this many bytes.
+_PIECE = 1 << 20
+_MAX_THREADS = 4
+
+Copy = tuple[Callable[[int, memoryview], None], int, memoryview]  # function, offset, view
 
 
 class Range:
-    """Bytes of one backing that one or more references use, and their place in the window."""
+    """Bytes of one space that one or more references use, and their place in the window."""
 
-    __slots__ = ("backing", "end", "offset", "place", "space", "start")
+    __slots__ = ("backing", "end", "offset", "parts", "place", "space", "start")
 
     def __init__(self, backing: Backing, offset: int, size: int) -> None:
         self.backing = backing
@@ -27,6 +38,8 @@ class Range:
         self.space, base = backing.identity()
         self.start = base + offset  # in the space: an address, or a position in a file
         self.end = self.start + size
+        # By which backing each byte can be had: (backing, offset in it, start, end).
+        self.parts = [(backing, offset, self.start, self.end)]
         self.place = 0
 
 
@@ -74,11 +87,64 @@ def _merge(pieces: list[Range]) -> list[Range]:
     merged: list[Range] = []
     for piece in sorted(pieces, key=lambda piece: (id(piece.space), piece.start)):
         last = merged[-1] if merged else None
-        if last is not None and last.space is piece.space and piece.start < last.end:
-            last.end = max(last.end, piece.end)
-        else:
+        if last is None or last.space is not piece.space or piece.start >= last.end:
             merged.append(Range(piece.backing, piece.offset, piece.end - piece.start))
+        elif piece.end > last.end:
+            offset = piece.offset + last.end - piece.start
+            last.parts.append((piece.backing, offset, last.end, piece.end))
+            last.end = piece.end
     return merged
+
+
+class _Pieces:
+    """Long copies, cut into pieces for several threads."""
+
+    def __init__(self, copies: list[Copy], total: int) -> None:
+        self._threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+        size = max(_PIECE, page_align(total // (2 * self._threads)))
+        self._left: deque[Copy] = deque()
+        for copy, offset, view in copies:
+            for start in range(0, len(view), size):
+                self._left.append((copy, offset + start, view[start : start + size]))
+        self._lock = threading.Lock()  # protects _unfinished
+        self._unfinished = len(self._left)
+        self._finished = threading.Event()
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Return when all are done; the error of one of them is raised."""
+        for _ in range(min(self._unfinished, self._threads) - 1):
+            WORKERS.submit(self._work)
+        # A helper that comes late finds nothing to do, and nobody waits for it.
+        self._work()
+        self._finished.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while True:
+            try:
+                copy, offset, view = self._left.popleft()
+            except IndexError:
+                return
+            try:
+                copy(offset, view)
+            except Exception as error:  # for run() to raise, in the caller's thread
+                self._error = error
+            with self._lock:
+                self._unfinished -= 1
+                if not self._unfinished:
+                    self._finished.set()
+
+
+def _run(copies: list[Copy]) -> None:
+    """Do ``copies``, which are independent of each other; OSError where one of them fails."""
+    total = sum(len(view) for _, _, view in copies)
+    if total > _PIECE:
+        _Pieces(copies, total).run()
+        return
+    for copy, offset, view in copies:
+        copy(offset, view)
 
 
 class Window:
@@ -93,11 +159,16 @@ class Window:
         """Make room for ``size`` bytes. A new area has ``fd`` set until :meth:`mapped`."""
         if size <= self.size:
             return
-        self.mapped()
         # Powers of two, so that growing stays rare.
-        self.size = max(1 << 16, 1 << (size - 1).bit_length())
-        self.fd = create_shm(self.size, "tee_window")
-        self._map = mmap.mmap(self.fd, self.size)
+        size = max(1 << 16, 1 << (size - 1).bit_length())
+        fd = create_shm(size, "tee_window")
+        try:
+            area = mmap.mmap(fd, size)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.mapped()
+        self.size, self.fd, self._map = size, fd, area
 
     def mapped(self) -> None:
         """The service has it: the descriptor is not needed any more, the map holds the pages."""
@@ -107,16 +178,22 @@ class Window:
 
     def copy_in(self, layout: Layout) -> None:
         """Bring the client's bytes; OSError EFAULT where they are not there any more."""
-        with memoryview(self._map) as view:  # type: ignore[arg-type]
-            for piece in layout.ranges:
-                size = piece.end - piece.start
-                if size:
-                    with view[piece.place : piece.place + size] as part:
-                        piece.backing.copy_in(piece.offset, part)
+        view = memoryview(self._map)  # type: ignore[arg-type]
+        _run(
+            [
+                (backing.copy_in, offset, view[r.place + start - r.start : r.place + end - r.start])
+                for r in layout.ranges
+                for backing, offset, start, end in r.parts
+                if start != end
+            ]
+        )
 
     def copy_out(self, layout: Layout) -> None:
         """Take the outputs back; OSError EFAULT where the client cannot be written."""
-        with memoryview(self._map) as view:  # type: ignore[arg-type]
-            for backing, offset, place, size in layout.outputs:
-                with view[place : place + size] as part:
-                    backing.copy_out(offset, part)
+        view = memoryview(self._map)  # type: ignore[arg-type]
+        _run(
+            [
+                (backing.copy_out, offset, view[place : place + size])
+                for backing, offset, place, size in layout.outputs
+            ]
+        )

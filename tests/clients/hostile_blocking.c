@@ -164,16 +164,15 @@ static struct fuse_attr attributes(__u64 node)
     return attr;
 }
 
-static void *serve_files(void *context)
+static void serve_files(const struct mounted *mounted, pid_t client)
 {
-    const struct mounted *mounted = context;
     static char bytes[FUSE_MIN_READ_BUFFER * 20];
 
     for (;;) {
         struct fuse_in_header *in = (void *)bytes;
 
         if (read(mounted->device, bytes, sizeof(bytes)) < 0)
-            return NULL;
+            _exit(0);
         if (in->opcode == FUSE_INIT) {
             struct fuse_init_in *init = (void *)(in + 1);
             struct fuse_init_out out = {.major = FUSE_KERNEL_VERSION, .minor = init->minor};
@@ -189,7 +188,7 @@ static void *serve_files(void *context)
             struct fuse_open_out out = {.fh = 1};
 
             answer(mounted->device, in->unique, &out, sizeof(out));
-        } else if (in->opcode == FUSE_GETATTR && in->pid == (__u32)getpid()) {
+        } else if (in->opcode == FUSE_GETATTR && in->pid == (__u32)client) {
             struct fuse_attr_out out = {.attr = attributes(in->nodeid)};
 
             answer(mounted->device, in->unique, &out, sizeof(out));
@@ -203,7 +202,7 @@ static void mount_files(struct mounted *mounted)
     char options[128], folder[] = "/tmp/tee-XXXXXX";
     uid_t uid = getuid();
     gid_t gid = getgid();
-    pthread_t thread;
+    pid_t client = getpid();
 
     if (unshare(uid ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS))
         SKIP("no mount namespace: %s", strerror(errno));
@@ -228,7 +227,10 @@ static void mount_files(struct mounted *mounted)
     snprintf(mounted->folder, sizeof(mounted->folder), "%s", folder);
     if (mount("none", folder, "fuse", MS_NOSUID | MS_NODEV, options))
         SKIP("no file system of one's own: %s", strerror(errno));
-    CHECK(pthread_create(&thread, NULL, serve_files, mounted) == 0);
+    /* In a process of its own: with its end whoever waits for it gets an error. */
+    if (must_fork() == 0)
+        serve_files(mounted, client);
+    close(mounted->device);
 }
 
 CASE(files_that_never_answer)

@@ -444,6 +444,45 @@ CASE(a_client_cannot_listen_too)
     open_and_use();
 }
 
+/* Namespaces of the client's own: numbers of processes and users mean others there. */
+
+static void in_namespaces(int flags)
+{
+    int fd = tee_open();
+    pid_t child;
+
+    use(fd);
+    if (unshare(flags))
+        SKIP("no namespaces: %s", strerror(errno));
+    child = must_fork();
+    if (!child) {
+        if (flags & CLONE_NEWPID)
+            CHECK_EQ(getpid(), 1);
+        use(fd);
+        open_and_use();
+        _exit(0);
+    }
+    must_succeed(child);
+    use(fd);
+    open_and_use();
+}
+
+CASE(a_client_in_a_user_namespace)
+{
+    in_namespaces(CLONE_NEWUSER);
+}
+
+CASE(a_client_in_a_pid_namespace)
+{
+    in_namespaces(CLONE_NEWUSER | CLONE_NEWPID);
+}
+
+CASE(a_client_in_namespaces_of_all_kinds)
+{
+    in_namespaces(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS |
+                  CLONE_NEWNET);
+}
+
 /* Memory that may not be read */
 
 CASE(a_client_that_is_not_dumpable)
@@ -456,9 +495,9 @@ CASE(a_client_that_is_not_dumpable)
     /* Only root may read it; for anybody else the ioctls of a new process fail, and do not hang. */
     pid_t child = must_fork();
     if (!child) {
-        int ret = ioctl(fd, TEE_IOC_VERSION, &version);
+        int error = ioctl(fd, TEE_IOC_VERSION, &version) ? errno : 0;
 
-        CHECK(ret == 0 || errno == EFAULT);
+        CHECK(!error || error == EFAULT);
         _exit(0);
     }
     must_succeed(child);

@@ -9,6 +9,9 @@
  * arguments are the names of the cases to run; without any it runs all.
  *
  * HELPER(name) { ... } is what the program does when it was started by exec_helper().
+ *
+ * A program with a main() of its own defines TEE_CLIENT_NO_CASES first; what fails there is printed
+ * to its standard error.
  */
 #ifndef TEE_CLIENT_H
 #define TEE_CLIENT_H
@@ -125,14 +128,17 @@ __attribute__((format(printf, 2, 3), noreturn, unused)) static void end_case(int
 {
     va_list list;
 
-    if (report && !report->text[0]) {
-        va_start(list, format);
+    va_start(list, format);
+    if (!report) {
+        vfprintf(stderr, format, list);
+        fputc('\n', stderr);
+    } else if (!report->text[0]) {
         vsnprintf(report->text, sizeof(report->text), format, list);
-        va_end(list);
         for (char *c = report->text; *c; c++)
             if (*c == '\n')
                 *c = ' ';
     }
+    va_end(list);
     _exit(status);
 }
 
@@ -578,6 +584,8 @@ static inline int receive_fd(int sock)
     return fd;
 }
 
+#ifndef TEE_CLIENT_NO_CASES
+
 /* Cases and helpers, in the order of the source. */
 
 struct entry {
@@ -694,4 +702,5 @@ int main(int argc, char **argv)
     return failed;
 }
 
+#endif
 #endif

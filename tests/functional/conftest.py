@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Programs under ``gentee run``: compiled clients, both ways to a device, and cases written in C.
 
-A client in ``tests/clients`` is either a plain program or a collection of cases (``CASE(name)``, see
-``tee_client.h``). A test of a collection is marked with it and has the fixture ``run_case``::
+A client in ``tests/clients`` is either a plain program or a collection of cases (``CASE(name)``,
+see ``tee_client.h``). A test of a collection is marked with it and has the fixture ``run_case``::
 
     @pytest.mark.client("ioctls.c", "--driver", "loopback")
     def test_ioctls(run_case: Callable[[], None]) -> None:
@@ -230,4 +230,3 @@ def run_case(
         collections[key].check(case_name)
 
     return check
-

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Clients that attack, under ``gentee run``, and a look at gentee from outside."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -56,7 +56,13 @@ def attack(
 class StartGentee(Protocol):
     """The type of :func:`start_gentee`."""
 
-    def __call__(self, *options: str | Path, way: str = "auto") -> Gentee: ...
+    def __call__(
+        self,
+        *options: str | Path,
+        way: str = "auto",
+        run: Sequence[str] = (),
+        descriptors: int | None = None,
+    ) -> Gentee: ...
 
 
 @pytest.fixture
@@ -68,8 +74,15 @@ def start_gentee(tmp_path: Path) -> Iterator[StartGentee]:
     """
     started: list[Gentee] = []
 
-    def start(*options: str | Path, way: str = "auto") -> Gentee:
-        gentee = Gentee(tmp_path / f"messages-{len(started)}", [*options, "--device-way", way])
+    def start(
+        *options: str | Path,
+        way: str = "auto",
+        run: Sequence[str] = (),
+        descriptors: int | None = None,
+    ) -> Gentee:
+        messages = tmp_path / f"messages-{len(started)}"
+        options = (*options, "--device-way", way)
+        gentee = Gentee(messages, options, run=run, descriptors=descriptors)
         started.append(gentee)
         return gentee
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 
 import pytest
 
@@ -333,15 +334,29 @@ def test_interrupted_open_is_closed_when_it_comes_about() -> None:
     main = threading.main_thread().ident
     assert main is not None
 
+    interrupted = threading.Event()
+
     def interrupt() -> None:
         assert ops.begun.wait(PATIENCE)
-        signal.pthread_kill(main, signal.SIGINT)
+        # A signal just before the main thread sleeps does not wake it, so send more than one.
+        while not interrupted.is_set():
+            signal.pthread_kill(main, signal.SIGINT)
+            interrupted.wait(0.01)
 
+    def handle_first(number: int, frame: FrameType | None) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, handle_first)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        tee_client_open_session(ctx, TeeIoctlOpenSessionArg(UUID))
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tee_client_open_session(ctx, TeeIoctlOpenSessionArg(UUID))
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ops.arg is not None
     assert ops.arg.abandoned
     ops.arg.complete()

@@ -109,7 +109,6 @@ class Caller:
         if kind is not None:
             self.child.kill()
         self.notifier.stop()
-        self.child.socket.close()
         if kind is None:
             self.child.wait()
 

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The log of a service: what arrives in its pipe, as lines for a person."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gentee.abi.ta_channel import LOG_LINE_MAX
+from gentee.core.host import LOG_DEBUG, LOG_ERROR, LOG_FLOW, LOG_INFO
+from gentee.secure.log import ServiceLog
+from tests.helpers import PATIENCE, LocalHost, wait_until
+
+
+class Writer:
+    """The service's end of a log."""
+
+    def __init__(self, host: LocalHost) -> None:
+        self.host = host
+        self.log = ServiceLog(host, "some")
+        self.fd = os.dup(self.log.writer)
+        self.log.started()
+
+    def write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self.fd, data) :]
+
+    def drain(self) -> None:
+        """Let what was written so far be read."""
+        done = threading.Event()
+        self.host.events.call_soon(lambda: (self.log.drain(), done.set()) and None)
+        assert done.wait(PATIENCE)
+
+    def end(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+
+    @property
+    def lines(self) -> list[str]:
+        return [text for _, _, text in self.host.logged]
+
+    def wait(self, count: int) -> list[tuple[int, str]]:
+        """Level and text of the first ``count`` lines, of which there are no more."""
+        wait_until(lambda: len(self.host.logged) >= count)
+        done = threading.Event()
+        self.host.events.call_soon(done.set)
+        assert done.wait(PATIENCE)
+        assert all(source == "some" for source, _, _ in self.host.logged)
+        assert len(self.host.logged) == count, self.host.logged
+        return [(level, text) for _, level, text in self.host.logged]
+
+
+@pytest.fixture
+def host() -> Iterator[LocalHost]:
+    host = LocalHost()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def writer(host: LocalHost) -> Iterator[Writer]:
+    writer = Writer(host)
+    yield writer
+    if writer.fd >= 0:
+        writer.end()
+    done = threading.Event()
+    host.events.call_soon(lambda: (writer.log.close(), done.set()) and None)
+    assert done.wait(PATIENCE)
+
+
+def test_lines(writer: Writer) -> None:
+    writer.write(b"one\ntwo\n\nfour\n")
+    assert writer.wait(4) == [(LOG_INFO, text) for text in ("one", "two", "", "four")]
+
+
+def test_lines_in_pieces(writer: Writer) -> None:
+    for piece in (b"spl", b"it", b" line\nand", b" an", b"other\n"):
+        writer.write(piece)
+        writer.drain()
+    assert writer.wait(2) == [(LOG_INFO, "split line"), (LOG_INFO, "and another")]
+
+
+def test_levels(writer: Writer) -> None:
+    writer.write(b"\x011error\n\x012info\n\x013debug\n\x014flow\nplain\n\x01\n\x01x\n\x010low\n")
+    assert writer.wait(8) == [
+        (LOG_ERROR, "error"),
+        (LOG_INFO, "info"),
+        (LOG_DEBUG, "debug"),
+        (LOG_FLOW, "flow"),
+        (LOG_INFO, "plain"),
+        (LOG_INFO, "\x01"),
+        (LOG_FLOW, ""),  # what is no level is the nearest one
+        (LOG_ERROR, "low"),
+    ]
+
+
+def test_what_is_no_text(writer: Writer) -> None:
+    writer.write("Grüße\n".encode() + b"\xff\xfe\x00\x1b[31mred\r\n")
+    assert writer.wait(2) == [
+        (LOG_INFO, "Grüße"),
+        (LOG_INFO, "\ufffd\ufffd\x00\x1b[31mred\r"),  # the terminal shows them escaped
+    ]
+
+
+@pytest.mark.parametrize("size", [LOG_LINE_MAX, LOG_LINE_MAX + 1, 100_000, 1 << 20])
+def test_long_lines_are_cut(writer: Writer, size: int) -> None:
+    writer.write(b"\x011" + b"x" * size + b"\nnext\n")
+    (level, text), following = writer.wait(2)
+    assert level == LOG_ERROR
+    assert text == "x" * LOG_LINE_MAX
+    assert following == (LOG_INFO, "next")
+
+
+def test_a_long_line_in_pieces_is_one(writer: Writer) -> None:
+    for _ in range(50):
+        writer.write(b"x" * 1000)
+        writer.drain()
+    writer.write(b"\nnext\n")
+    assert writer.wait(2) == [(LOG_INFO, "x" * LOG_LINE_MAX), (LOG_INFO, "next")]
+
+
+def test_a_longest_line_in_two_pieces(writer: Writer) -> None:
+    writer.write(b"\x011" + b"x" * LOG_LINE_MAX)
+    writer.drain()
+    writer.write(b"\nnext\n")
+    assert writer.wait(2) == [(LOG_ERROR, "x" * LOG_LINE_MAX), (LOG_INFO, "next")]
+
+
+def test_no_newline_at_the_end(writer: Writer) -> None:
+    writer.write(b"first\n\x011last words")
+    writer.end()
+    assert writer.wait(2) == [(LOG_INFO, "first"), (LOG_ERROR, "last words")]
+
+
+def test_a_process_that_says_nothing(writer: Writer) -> None:
+    writer.end()
+    assert writer.wait(0) == []
+
+
+def test_the_end_takes_what_is_there(writer: Writer) -> None:
+    """The process is known to be gone, but one that it started still has the pipe."""
+    done = threading.Event()
+
+    def close() -> None:
+        writer.write(b"one\ntwo")
+        writer.log.close()
+        writer.log.close()
+        writer.log.drain()
+        done.set()
+
+    writer.host.events.call_soon(close)
+    assert done.wait(PATIENCE)
+    assert writer.wait(2) == [(LOG_INFO, "one"), (LOG_INFO, "two")]
+    with pytest.raises(BrokenPipeError):
+        writer.write(b"nobody listens")
+
+
+def test_a_process_that_never_came(host: LocalHost) -> None:
+    before = os.listdir("/proc/self/fd")
+    log = ServiceLog(host, "some")
+    log.started()
+    wait_until(lambda: os.listdir("/proc/self/fd") == before)
+    log.close()
+    assert host.logged == []
+
+
+class Flood(LocalHost):
+    """For each line that is shown there are more: the pipe is always full."""
+
+    fd = -1
+
+    def log(self, source: str, level: int, text: str) -> None:
+        super().log(source, level, text)
+        try:
+            while self.fd >= 0:
+                os.write(self.fd, b"x" * 4095 + b"\n")  # whole pages, so that it gets quite full
+        except BlockingIOError:
+            pass
+
+
+@pytest.mark.parametrize("how", ["drain", "close"])
+def test_a_flood_lets_others_in(how: str) -> None:
+    host = Flood()
+    writer = Writer(host)
+    os.set_blocking(writer.fd, False)
+    host.fd = writer.fd
+    os.write(writer.fd, b"it begins\n")
+    wait_until(lambda: len(host.logged) > 20)
+    done = threading.Event()
+
+    def call() -> None:
+        if how == "close":
+            writer.log.close()
+        done.set()
+
+    host.events.call_soon(call)
+    was_done = done.wait(PATIENCE / 4)
+    host.fd = -1
+    host.events.call_soon(writer.log.close)
+    host.close()
+    os.close(writer.fd)
+    assert was_done
+
+
+@given(lines=st.lists(st.text(st.characters(blacklist_characters="\n\x01"), max_size=30)))
+def test_any_lines(lines: list[str]) -> None:
+    host = LocalHost()
+    writer = Writer(host)
+    data = "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass")
+    for start in range(0, len(data), 7):
+        writer.write(data[start : start + 7])
+        if start % 3 == 0:
+            writer.drain()
+    writer.end()
+    expected = data.decode("utf-8", "replace").split("\n")[:-1]
+    assert [text for _, text in writer.wait(len(expected))] == expected
+    host.close()
