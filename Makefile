@@ -55,7 +55,7 @@ fuzz: $(STAMP) ## the fuzz tests with many more examples
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
 
 soak: $(STAMP) ## the tests that run for long
-	@$(BIN)/python -m pytest tests/soak $(PYTEST_ARGS)
+	@GENTEE_SOAK_SCALE=$${GENTEE_SOAK_SCALE:-1} $(BIN)/python -m pytest -s tests/soak $(PYTEST_ARGS)
 
 test-all: check test fuzz soak bench ## all of the above
 

@@ -89,6 +89,18 @@ class BaseHost(Host):
         self.has_spawned = True
         socket.send_fds(self._root_socket(), [b"S" + module.encode()], [socket_fd])
 
+    def _end_spawned(self, sock: socket.socket) -> None:
+        """Let the trapped root at ``sock`` kill what it spawned."""
+        if not self.has_spawned:
+            return
+        try:
+            sock.send(b"E")
+            sock.settimeout(2.0)
+            while sock.recv(64)[:1] not in (b"K", b""):
+                pass
+        except OSError:  # gone, or stopped by somebody
+            pass
+
 
 class LocalHost(BaseHost):
     """For a program that uses services itself: no clients, but services need a listener too.
@@ -123,6 +135,7 @@ class LocalHost(BaseHost):
         """End the trapped root and the threads; services end with them."""
         with self._lock:
             if self._socket is not None:
+                self._end_spawned(self._socket)
                 self._socket.close()
             if self._notifier is not None:
                 self._notifier.stop()

@@ -34,8 +34,8 @@ def let_calls_go_on(listener: int) -> None:
         os.dup2(listener, 3)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         null = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            os.dup2(null, number)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
         _serve(3)
     finally:
         os._exit(0)

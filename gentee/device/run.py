@@ -64,16 +64,9 @@ class RunHost(BaseHost):
     def end(self) -> None:
         """End the trapped root and what it spawned, then stop the threads."""
         if self._listener is not None and self._socket is not None:
-            if self.has_spawned:
-                # First of all: an interpreter that is just starting would complain on the terminal
-                # when its opens are not answered any more.
-                try:
-                    self._socket.send(b"E")
-                    self._socket.settimeout(2.0)
-                    while self._socket.recv(64)[:1] not in (b"K", b""):
-                        pass
-                except OSError:  # gone, or stopped by somebody
-                    pass
+            # First of all: an interpreter that is just starting would complain on the terminal when
+            # its opens are not answered any more.
+            self._end_spawned(self._socket)
             kept = os.dup(self._listener.listener) if self.serves_opens else -1
             self._listener.stop()
             self.events.stop()

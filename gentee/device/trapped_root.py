@@ -15,6 +15,7 @@ listen, ``C`` client pid, ``E`` errno of a failed exec, ``K`` what was spawned i
 """
 
 import errno
+import fcntl
 import os
 import signal
 import socket
@@ -230,13 +231,34 @@ def _is_found(name: str) -> bool:
     return any(os.path.exists(os.path.join(folder, name)) for folder in os.get_exec_path())
 
 
+_TIOCNOTTY = 0x5422  # <asm-generic/ioctls.h>
+
+
+def _leave_terminal() -> None:
+    """The terminal's signals are for the client, and no service can open or feed the terminal.
+
+    By a process group and TIOCNOTTY, not by setsid(): the scheduler shares a busy CPU out among
+    sessions first (autogroup), and a call that goes from one session to another and back would lose
+    its turn each time, milliseconds.
+    """
+    os.setpgid(0, 0)
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # there is none
+        return
+    try:
+        fcntl.ioctl(terminal, _TIOCNOTTY)
+    finally:
+        os.close(terminal)
+
+
 def exec_module(module: str, socket_fd: int) -> None:
     """Become a fresh interpreter that runs ``module.main(socket_fd)``, and nothing else.
 
     Isolated (-I): no environment, no user site; the folder that gentee was imported from is added,
     so that a checkout works as an installation does.
     """
-    os.setsid()  # the terminal's signals are for the client
+    _leave_terminal()
     os.set_inheritable(socket_fd, True)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

@@ -52,9 +52,63 @@ ServiceHandler = Callable[[int, int, int], None]
 # Sent to the receiving thread to get it out of a blocked receive on kernels before 6.11.
 _WAKE_SIGNAL = signal.SIGURG
 
+_WORTH_A_CPU = 60e-6  # seconds; to wake an idle CPU takes up to half of it, each way
+_CROWD_LASTS = 64  # commands
+
 _LOOK_SECONDS = 0.02  # between two looks at a receiver
 _STOP_SECONDS = 2.0
 _MAX_STUCK = 256  # receivers; with more of them stuck, calls wait
+
+
+class WakeUps:
+    """Who chooses the CPU of a wake-up: the one who wakes, or the scheduler.
+
+    With FD_SYNC_WAKE_UP client, receiver and service wake each other on the current CPU. For one
+    call at a time that is best by far, since no idle CPU has to be woken. But services that compute
+    for several clients at once it holds on one CPU, while the others idle. So where commands
+    overlap, and take long enough to be worth the waking of a CPU, the scheduler chooses.
+    """
+
+    __slots__ = ("_crowd", "_listener", "_lock", "_mean", "begun", "running", "supported")
+
+    def __init__(self, listener: int) -> None:
+        self.supported = set_sync_wake_up(listener)
+        self.running: set[int] = set()  # services that have a command, by thread id
+        self.begun: dict[int, float] = {}  # when, of those that overlap with others
+        self._listener = listener
+        self._lock = threading.Lock()  # protects the two below, and the flag
+        self._mean = 0.0  # seconds that overlapping commands take
+        self._crowd = 0  # the flag is off for so many more commands
+
+    def begin(self, tid: int) -> None:
+        """The service ``tid`` is about to get a command, or to go on with it."""
+        self.running.add(tid)
+        if len(self.running) > 1 or self._crowd:
+            self._choose(tid)
+
+    def end(self, tid: int) -> None:
+        """The service ``tid`` has come back, or is gone."""
+        self.running.discard(tid)
+        begun = self.begun.pop(tid, None)
+        if begun is not None:
+            self._mean += (time.monotonic() - begun - self._mean) / 8
+
+    def _choose(self, tid: int) -> None:
+        if not self.supported:
+            return
+        with self._lock:
+            before = self._crowd
+            if len(self.running) > 1:
+                self.begun[tid] = time.monotonic()
+                if self._mean > _WORTH_A_CPU:
+                    self._crowd = _CROWD_LASTS
+            if before and self._crowd == before:
+                self._crowd -= 1
+            if (before > 0) != (self._crowd > 0):
+                try:
+                    set_sync_wake_up(self._listener, self._crowd == 0)
+                except OSError:  # it is closed: the end is near
+                    pass
 
 
 class Receiver:
@@ -81,7 +135,7 @@ class Notifier:
         self.services: dict[int, ServiceHandler] = {}
         self.calls: CallHandler = self._refuse
         self.introductions: dict[int, Callable[[int, int], None]] = {}  # (id, tid), by token
-        self.sync_wake_up = set_sync_wake_up(listener)
+        self.wake_ups = WakeUps(listener)
         # Told of the thread id of a call that takes long, by the thread that looks.
         self.stuck: Callable[[int], None] = lambda _tid: None
         self._on_bug = on_bug
@@ -190,6 +244,7 @@ class Notifier:
     def _receive(self, me: Receiver) -> None:
         ioctl, unpack, services = fcntl.ioctl, _RECEIVED.unpack_from, self.services
         listener, calls = self.listener, self.calls
+        wake_ups, running = self.wake_ups, self.wake_ups.running
         zero, buffer = bytes(80), bytearray(80)
         stopping = self._stopping.is_set
         while not me.retired:
@@ -214,6 +269,8 @@ class Notifier:
             try:
                 service = services.get(tid)
                 if service is not None:
+                    if tid in running:
+                        wake_ups.end(tid)
                     service(notify_id, arg1, arg2)
                 elif arg1 == TA_IOC_HELLO and arg2 in self.introductions:
                     hello = self.introductions.pop(arg2, None)

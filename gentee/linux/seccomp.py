@@ -157,10 +157,11 @@ def _seccomp_set_filter(flags: int, address: int) -> int:
     return syscall("seccomp", number, SECCOMP_SET_MODE_FILTER, flags, address)
 
 
-def set_sync_wake_up(listener: int) -> bool:
-    """Turn on ``FD_SYNC_WAKE_UP`` and say whether the kernel has it (Linux 6.6)."""
+def set_sync_wake_up(listener: int, on: bool = True) -> bool:
+    """Turn ``FD_SYNC_WAKE_UP`` on or off and say whether the kernel has it (Linux 6.6)."""
+    flags = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP if on else 0
     try:
-        fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+        fcntl.ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTTY):
             raise

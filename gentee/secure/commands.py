@@ -107,13 +107,16 @@ class CallCommand(Command):
         return self.op
 
     def done(self, instance: "Instance") -> None:
+        self._take_result(instance)
+        self._complete()
+
+    def _take_result(self, instance: "Instance") -> None:
         arg = self.arg
         ret, _flags = _RESULT(instance.mailbox, _RESULT_OFFSET)
         arg.ret = ret & 0xFFFF_FFFF
         arg.ret_origin = TEE_ORIGIN_TRUSTED_APP
         if arg.params:
             self._take_params(instance)
-        self._complete()
 
     def _take_params(self, instance: "Instance") -> None:
         # One look at the words that the service may write; only outputs are taken.
@@ -174,10 +177,14 @@ class OpenCommand(CallCommand):
         return super().write(instance)
 
     def done(self, instance: "Instance") -> None:
-        ret, _flags = _RESULT(instance.mailbox, _RESULT_OFFSET)
-        if ret & 0xFFFF_FFFF != TEE_SUCCESS:
+        self._take_result(instance)
+        if self.arg.ret != TEE_SUCCESS:
             instance.session_refused(self.session)
-        super().done(instance)
+        elif self.arg.error:
+            # The outputs did not reach the client, which so never learns of the session.
+            instance.submit(Command(ch.TA_CLOSE_SESSION, self.session))
+            instance.session_refused(self.session)
+        self._complete()
 
     def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
         instance.session_refused(self.session)

@@ -227,6 +227,7 @@ class Instance:
                 command = following
             else:
                 # False: it was killed while parked. Its end follows, and takes the command along.
+                self._notifier.wake_ups.begin(self._tid)
                 self._notifier.answer(self._parked, op)
                 return
 
@@ -417,6 +418,7 @@ class Instance:
         if self._wait_timer is not None:
             self._wait_timer.cancel()
             self._wait_timer = None
+        self._notifier.wake_ups.begin(self._tid)
         self._notifier.answer(notify_id, value)
 
     # Sessions, and the end.
@@ -468,6 +470,7 @@ class Instance:
             self._queue.clear()
             maps, self._maps = self._maps, {}
         self._notifier.services.pop(self._tid, None)
+        self._notifier.wake_ups.end(self._tid)
         if self._log is not None:
             self._log.close()
         if self._wait_timer is not None:

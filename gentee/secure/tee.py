@@ -81,6 +81,8 @@ class SoftTee:
         command = OpenCommand(ch.TA_OPEN_SESSION, instance, session.id, arg)
         arg.cancel = command.cancel
         instance.submit(command)
+        if arg.abandoned:  # before that: nobody else will cancel it
+            command.cancel()
         return PENDING
 
     def _new_session(self, service: Service) -> ServiceSession:
@@ -128,6 +130,8 @@ class SoftTee:
         command = InvokeCommand(ch.TA_INVOKE, instance, session.id, arg)
         arg.cancel = command.cancel
         instance.submit(command)
+        if arg.abandoned:  # before that: nobody else will cancel it
+            command.cancel()
         return PENDING
 
     def close_session(self, session: TeeSession) -> None:

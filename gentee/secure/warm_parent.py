@@ -10,6 +10,7 @@ said that it knows of its end: until then its number cannot be used again.
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable
 from struct import Struct
 
@@ -19,6 +20,8 @@ from gentee.linux.notify import Notifier
 _SPAWN = Struct("<cQ")  # 'S' token
 _REAP = Struct("<ci")  # 'R' pid
 _SPAWNED = Struct("<ciQ")  # 'P' pid token; -errno instead of a pid when it failed
+
+_ASKED_AT_ONCE = 64  # a socket takes some hundreds of such messages
 
 MODULE = "gentee.ta.warm_parent"
 
@@ -45,9 +48,11 @@ class WarmParent:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._lock = threading.Lock()  # protects _socket and _births
+        self._lock = threading.Lock()  # protects the four below
         self._socket: socket.socket | None = None
         self._births: dict[int, Birth] = {}  # by token, until the pid is known
+        self._asked = 0  # of these, for how many there is no answer yet
+        self._waiting: deque[int] = deque()  # tokens: those that were not asked for yet
         self._notifier: Notifier | None = None
 
     @property
@@ -73,15 +78,29 @@ class WarmParent:
         """Fork a process; ``birth``'s callbacks follow."""
         self.start()
         token = birth.token = int.from_bytes(os.urandom(8), "little") >> 2
+        self.notifier.introductions[token] = birth.hello
         with self._lock:
             self._births[token] = birth
-            sock = self._socket
-        self.notifier.introductions[token] = birth.hello
-        assert sock is not None
-        try:
-            sock.send(_SPAWN.pack(b"S", token))
-        except OSError:
-            self._fail(token)
+            self._waiting.append(token)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for those that wait, but never for so many that either side could block in a send."""
+        while True:
+            with self._lock:
+                if not self._waiting or self._asked >= _ASKED_AT_ONCE:
+                    return
+                token = self._waiting.popleft()
+                self._asked += 1
+                sock = self._socket
+            try:
+                if sock is None:  # it ended just now
+                    raise BrokenPipeError
+                sock.send(_SPAWN.pack(b"S", token))
+            except OSError:
+                with self._lock:
+                    self._asked -= 1
+                self._fail(token)
 
     def forget(self, birth: Birth) -> None:
         """Its process ended: nobody may introduce itself as it any more."""
@@ -108,18 +127,22 @@ class WarmParent:
         sock = self._socket
         if sock is None:
             return
-        data = sock.recv(64)
+        try:
+            data = sock.recv(64)
+        except OSError:  # it was killed
+            data = b""
         if len(data) != _SPAWNED.size:
             self._ended()
             return
         _kind, pid, token = _SPAWNED.unpack(data)
+        with self._lock:
+            self._asked -= 1
+            birth = self._births.pop(token, None) if pid >= 0 else None
         if pid < 0:
             self._fail(token)
-            return
-        with self._lock:
-            birth = self._births.pop(token, None)
-        if birth is not None:
+        elif birth is not None:
             birth.pid_known(pid)
+        self._ask()
 
     def _fail(self, token: int) -> None:
         self.notifier.introductions.pop(token, None)
@@ -133,5 +156,9 @@ class WarmParent:
         self._host.warn(
             "the warm parent of trusted services ended; the next session starts another"
         )
-        for token in tuple(self._births):
+        with self._lock:
+            tokens = tuple(self._births)
+            self._waiting.clear()
+            self._asked = 0
+        for token in tokens:
             self._fail(token)

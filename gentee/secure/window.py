@@ -176,6 +176,11 @@ class Window:
             os.close(self.fd)
             self.fd = -1
 
+    def __del__(self) -> None:
+        # The service may die before it has it, while another thread is at work for it: so only the
+        # last of them knows that nobody needs the descriptor.
+        self.mapped()
+
     def copy_in(self, layout: Layout) -> None:
         """Bring the client's bytes; OSError EFAULT where they are not there any more."""
         view = memoryview(self._map)  # type: ignore[arg-type]

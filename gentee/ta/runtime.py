@@ -209,7 +209,10 @@ class ServiceProcess:
                 words[base + 1] = param.size & 0xFFFF_FFFF_FFFF_FFFF
         # The client's pages are the service's for this call only.
         for view in reversed(self._views):
-            view.release()
+            try:
+                view.release()
+            except BufferError:  # an array or the like still uses it: it goes when that goes
+                pass
         self._views.clear()
 
     def _unmap(self) -> None:

@@ -795,7 +795,7 @@ CASE(the_one_session_of_a_service_is_free_after_close)
 
     CHECK_EQ(open_session(tee_open(), SINGLE, 0, NULL).ret, TEEC_ERROR_BUSY);
     CHECK_EQ(close_session(holder, session), 0);
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 10; i++) {
         int fd = tee_open();
 
         must_open_session(fd, SINGLE);
@@ -805,7 +805,7 @@ CASE(the_one_session_of_a_service_is_free_after_close)
 
 CASE(the_one_session_of_a_service_is_free_after_the_end_of_its_client)
 {
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < 10; i++) {
         pid_t child = must_fork();
 
         if (!child) {

@@ -363,3 +363,31 @@ CASE(registered_then_gone)
     CHECK_EQ(answer.error, EFAULT);
     still_works(fd);
 }
+
+/* A session is opened, and its outputs have no place: the session must not be left open. */
+CASE(opened_without_a_place)
+{
+    const char *service = getenv("TEE_CLIENT_SERVICE");
+    int fd = tee_open();
+    char *page = new_pages(1);
+    struct memory memory = must_register(fd, page, PAGE);
+    __u32 session = must_open_session(fd, service ? service : ANY);
+
+    make_readonly(page, 1);
+    for (int i = 0; i < 30; i++) {
+        param_t params[] = {memref_inout(memory.id, 0, PAGE)};
+        struct answer answer = open_session(fd, service ? service : ANY, 1, params);
+
+        if (service)
+            CHECK_EQ(answer.error, EFAULT);
+    }
+    if (service)
+        CHECK_EQ(must_open_session(fd, service), session + 1);
+    if (getenv("TEE_CLIENT_WAITS")) {
+        char byte;
+
+        printf("open\n");
+        fflush(stdout);
+        CHECK(read(9, &byte, 1) >= 0);
+    }
+}

@@ -31,7 +31,7 @@ SERVICES = ROOT / "tests" / "services"
 EXAMPLES = ROOT / "gentee" / "examples"
 
 WAYS = ("namespace", "open")
-PATIENCE = 60.0  # seconds for a whole run; one that takes so long has failed
+PATIENCE = 120.0  # seconds for a whole run; one that takes so long has failed
 
 _CASE = re.compile(r"^CASE\((\w+)\)", re.MULTILINE)
 _LINE = re.compile(r"(ok|not ok) (\w+)(?:: (.*))?(?: # SKIP (.*))?")

@@ -25,5 +25,3 @@ def test_files_can_be_opened_afterwards(gentee_run: GenteeRun, way: str, tmp_pat
     go.write_text("go on\n")  # gentee is gone; the program in the background is not
     assert done.read_text() == "go on\n"
     assert copy.read_text() == "still readable"
-
-

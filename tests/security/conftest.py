@@ -94,4 +94,3 @@ def start_gentee(tmp_path: Path) -> Iterator[StartGentee]:
     finally:
         for gentee in started:
             gentee.kill()
-

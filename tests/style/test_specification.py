@@ -13,7 +13,7 @@ def test_named_tests_exist() -> None:
     assert len(named) > 30
     missing = []
     for file, test in named:
-        path = ROOT / "tests" / file
+        path = ROOT / "tests" / file.removeprefix("tests/")
         if not path.is_file():
             missing.append(file)
         elif test and not re.search(rf"^\s*def {test}\(", path.read_text(encoding="utf-8"), re.M):

@@ -311,9 +311,7 @@ def test_a_number_that_is_used_again_at_once(loop: EventLoop, pipe: tuple[int, i
         os.dup2(silent, other)
         loop.add(other, lambda: wrong.append(other))
 
-    ready_together(
-        loop, {one: lambda: take_the_place_of(two), two: lambda: take_the_place_of(one)}
-    )
+    ready_together(loop, {one: lambda: take_the_place_of(two), two: lambda: take_the_place_of(one)})
     wait_until(lambda: seen)
     run_in(loop, lambda: None)
     assert len(seen) == 1

@@ -83,9 +83,7 @@ def notifies(program: bytes, audit_arch: int, nr: int, *args: int) -> bool:
     return found == SECCOMP_RET_USER_NOTIF
 
 
-def should_notify(
-    machine: str, trap_open: bool, audit_arch: int, nr: int, command: int
-) -> bool:
+def should_notify(machine: str, trap_open: bool, audit_arch: int, nr: int, command: int) -> bool:
     """The same in plain words."""
     if audit_arch not in ARCHES[machine]:
         return False
@@ -205,9 +203,7 @@ def test_any_call(
     command: int,
     others: tuple[int, int, int, int, int],
 ) -> None:
-    found = notifies(
-        programs[machine, trap_open], audit_arch, nr, others[0], command, *others[1:]
-    )
+    found = notifies(programs[machine, trap_open], audit_arch, nr, others[0], command, *others[1:])
     assert found == should_notify(machine, trap_open, audit_arch, nr, command)
 
 
@@ -220,9 +216,7 @@ def test_nothing_asked_nothing_trapped() -> None:
 
 def test_sizes_are_the_kernels() -> None:
     sizes = (ctypes.c_uint16 * 3)()
-    syscall(
-        "seccomp", arch.NATIVE["seccomp"], SECCOMP_GET_NOTIF_SIZES, 0, ctypes.addressof(sizes)
-    )
+    syscall("seccomp", arch.NATIVE["seccomp"], SECCOMP_GET_NOTIF_SIZES, 0, ctypes.addressof(sizes))
     assert list(sizes) == [SECCOMP_NOTIF.size, SECCOMP_NOTIF_RESP.size, SECCOMP_DATA.size]
 
 

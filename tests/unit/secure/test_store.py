@@ -178,6 +178,7 @@ def test_two_services_in_a_file() -> None:
 
 DEEP = 5000  # levels: more than any service needs
 
+
 @pytest.mark.parametrize(
     "source",
     [
