@@ -193,7 +193,7 @@ class Gentee:
         """What gentee has right now."""
         status = _status(self.pid)
         return State(
-            fds=len(os.listdir(f"/proc/{self.pid}/fd")),
+            fds=len(_names(f"/proc/{self.pid}/fd")),
             threads=int(status["Threads"]),
             processes=len(self._below()),
             rss=int(status["VmRSS"].split()[0]),
@@ -202,7 +202,7 @@ class Gentee:
     def _below(self) -> list[int]:
         """The processes below gentee that are its own: not the program's."""
         children: dict[int, list[int]] = {}
-        for name in os.listdir("/proc"):
+        for name in _names("/proc"):
             if name.isdigit():
                 try:
                     stat = Path(f"/proc/{name}/stat").read_text()
@@ -230,7 +230,7 @@ class Gentee:
         try:
             wait_until(is_back, patience=PATIENCE / 2)
         except AssertionError:
-            names = [_link(self.pid, fd) for fd in os.listdir(f"/proc/{self.pid}/fd")]
+            names = [_link(self.pid, fd) for fd in _names(f"/proc/{self.pid}/fd")]
             raise AssertionError(f"before {before}\nnow {last}\n{sorted(names)}") from None
         return last
 
@@ -265,6 +265,10 @@ class Gentee:
 def _status(pid: int) -> dict[str, str]:
     text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def _names(folder: str) -> list[str]:
+    return [path.name for path in Path(folder).iterdir()]
 
 
 def _link(pid: int, fd: str) -> str:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from struct import Struct
 
 from gentee.abi.ta_channel import TA_IOC_HELLO
+from gentee.linux import arch
 from gentee.linux.libc import interrupt_on
 from gentee.linux.seccomp import (
     SECCOMP_ADDFD_FLAG_SEND,
@@ -245,6 +246,7 @@ class Notifier:
         ioctl, unpack, services = fcntl.ioctl, _RECEIVED.unpack_from, self.services
         listener, calls = self.listener, self.calls
         wake_ups, running = self.wake_ups, self.wake_ups.running
+        native_ioctl = arch.NATIVE["ioctl"]
         zero, buffer = bytes(80), bytearray(80)
         stopping = self._stopping.is_set
         while not me.retired:
@@ -268,10 +270,12 @@ class Notifier:
                 self._calls.release()
             try:
                 service = services.get(tid)
-                if service is not None:
+                if service is not None and nr == native_ioctl:
                     if tid in running:
                         wake_ups.end(tid)
                     service(notify_id, arg1, arg2)
+                elif service is not None:  # it opens a file, where opens are trapped
+                    self.continue_(notify_id)
                 elif arg1 == TA_IOC_HELLO and arg2 in self.introductions:
                     hello = self.introductions.pop(arg2, None)
                     if hello is not None:  # else it was forgotten just now, with its process

@@ -4,7 +4,6 @@
 import os
 from pathlib import Path
 
-
 from tests.functional.conftest import GenteeRun
 
 SCRIPT = """

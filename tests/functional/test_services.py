@@ -6,6 +6,7 @@ that it needs.
 """
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -1276,6 +1277,72 @@ def test_a_flood(tee: Tee, how: str) -> None:
         os.kill(pid_in(flood), signal.SIGKILL)
         is_dead(call.wait)
     del tee.host.logged[tee._logged :]
+
+
+# When descriptors run out
+
+
+@pytest.fixture
+def descriptors() -> Iterator[Callable[[int], None]]:
+    """``descriptors(n)``: leave this process room for ``n`` more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir("/proc/self/fd"))
+    holes = [os.dup(0)]
+    while holes[-1] < used:
+        holes.append(os.dup(0))
+    yield lambda room: resource.setrlimit(resource.RLIMIT_NOFILE, (holes[-1] + room + 1, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for fd in holes:
+        os.close(fd)
+
+
+def test_no_descriptors_left(tee: Tee, descriptors: Callable[[int], None]) -> None:
+    """An open that fails for it, wherever that is noticed, fails alone and leaves nothing."""
+    tee.put(LIVING)
+    context = tee.context()
+    context.open_session(UUID).close()
+    wait_until(lambda: tee.instances() == 0)
+    before = len(os.listdir("/proc/self/fd"))
+    sessions: list[Session] = []
+
+    def open_session() -> None:
+        sessions.append(context.open_session(UUID))
+        count(sessions[-1])
+
+    most = 0
+    for room in range(16):
+        descriptors(room)
+        for _ in range(4):
+            try:
+                in_threads(open_session)
+            except TeeError:
+                continue
+        most = max(most, len(sessions))
+        for session in sessions:
+            session.close()
+        sessions.clear()
+        wait_until(lambda: tee.instances() == 0)
+    assert 1 <= most < 4
+    descriptors(100)
+    assert count(context.open_session(UUID))[:2] == (1, 1)
+    context.finalize()
+    wait_until(lambda: tee.instances() == 0)
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "descriptors were leaked")
+
+
+def test_no_descriptors_left_to_look_for_a_service(
+    tee: Tee, descriptors: Callable[[int], None]
+) -> None:
+    tee.put(LIVING)
+    context = tee.context()
+    tee.put("    pass\n", uuid=OTHER, name="other")
+    descriptors(0)
+    for uuid in (UUID, OTHER):
+        with pytest.raises(TeeError):
+            context.open_session(uuid)
+    descriptors(100)
+    for uuid in (UUID, OTHER):
+        context.open_session(uuid).close()
 
 
 # The end

@@ -30,7 +30,7 @@ ECHO = "3f1b8f5e-6a3d-4c0e-8f0b-2d9c1a7e5b10"
 ECHO_NOTHING = 2
 COUNTER = "b5c6c8f4-8c5f-4b7e-9d35-61b7a3d6f2a4"
 COUNTER_RESET = 1
-IDLE = "0d0f9a56-5f0b-4c3a-9a52-7f0d9c1b6e01"
+IDLE = "0d0f9a56-5f0b-4c3a-9a52-7f0d9c1b6e01"  # its command N computes for N microseconds
 
 MIB = 1 << 20
 STATES = ("idle", "loaded")
@@ -347,7 +347,7 @@ class Bench:
         length = 100
         for pinned in (False, True):
             with (
-                self._gentee(f"sessions {ECHO} 1", workers=2) as gentee,
+                self._gentee(f"sessions {IDLE} 1", workers=2) as gentee,
                 self._with_floor(workers=2) as floor,
             ):
                 if pinned:
@@ -357,7 +357,8 @@ class Bench:
                 for state in STATES:
                     for what, client, line, budget in (
                         ("VERSION", gentee, f"version_rate {length}", 1.5),
-                        ("invoke", gentee, f"invoke_rate {ECHO_NOTHING} {length}", 1.5),
+                        ("invoke", gentee, f"invoke_rate 0 {length}", 1.5),
+                        ("invoke of 200 us", gentee, f"invoke_rate 200 {length}", 1.5),
                         ("VERSION, C floor", floor, f"version_rate {length}", None),
                     ):
                         where = "pinned" if pinned else "not pinned"

@@ -4,6 +4,7 @@
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,7 +57,8 @@ def test_a_busy_warm_parent_holds_up_nobody() -> None:
     warm_parent = WarmParent(host)
     failed: list[int] = []
     for number in range(2000):
-        warm_parent.spawn(Birth(lambda *_: None, lambda _: None, lambda n=number: failed.append(n)))
+        fail = partial(failed.append, number)
+        warm_parent.spawn(Birth(lambda *_: None, lambda _: None, fail))
     assert len(host._notifier.introductions) == 2000
     assert not failed
     # When it ends all of them fail, also those that it was never asked for.

@@ -426,6 +426,10 @@ def test_a_file_that_cannot_be_opened(store: TaStore, folders: list[Path]) -> No
     assert store.find(parse_uuid(ONE)) is None
     assert store.find(parse_uuid(TWO)) is not None
     assert len(store.problems()) == 1
+    # To let it be opened does not change what the store knows it by.
+    (folders[0] / "secret.py").chmod(0o600)
+    assert store.find(parse_uuid(ONE)) is not None
+    assert store.problems() == []
 
 
 def test_the_source_is_read_when_it_is_needed(store: TaStore, folders: list[Path]) -> None:
