@@ -18,6 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -171,6 +172,11 @@ def wait_until(condition: Callable[[], object], what: str = "") -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"it never came: {what or condition}")
         select.select([], [], [], 0.001)
+
+
+def open_descriptors() -> list[str]:
+    """Those of this process, and the one that is open to look."""
+    return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
 
 
 class Child:

@@ -197,18 +197,9 @@ class Door(Answers):
     def _tell_unreadable(self, task: Task) -> None:
         """Tell the user, once a process, why its calls fail, if it is for lack of rights."""
         process = task.process
-        if process.told:
-            return
-        try:
-            task.read_some(0x1000, 1)
-        except OSError as error:
-            cause = error.__cause__
-            if not isinstance(cause, PermissionError) and not isinstance(error, PermissionError):
-                return
-        else:
-            return
-        process.told = True
-        self._warn_unreadable(process.pid)
+        if not process.told and not task.is_readable():
+            process.told = True
+            self._warn_unreadable(process.pid)
 
     def _warn_unreadable(self, pid: int) -> None:
         self.host.warn(

@@ -34,6 +34,7 @@ class TerminalLog:
 
     def service(self, source: str, level: int, text: str) -> None:
         name = LOG_LEVEL_NAMES.get(level, str(level))
+        source = printable(source)
         if self._colour:
             tag = f"\x1b[{_COLOURS.get(name, '0')}m[{source}] {name}:\x1b[0m"
         else:

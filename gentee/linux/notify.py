@@ -220,6 +220,8 @@ class Notifier:
 
     def _bug(self, error: BaseException, notify_id: int) -> None:
         """Our own bug: report it, answer, keep serving."""
+        if self.listener < 0:  # stopped while it was stuck
+            return
         self._on_bug(error)
         try:
             self.answer(notify_id, 0, errno.EIO)

@@ -342,7 +342,10 @@ class Task:
     def _reopen(self) -> None:
         self._close_mem()
         # Through the kept folder, so that it is the memory of this very task.
-        self._mem = os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+        try:
+            self._mem = os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
+        except PermissionError as error:
+            raise OSError(errno.EFAULT, "client memory") from error
 
     def _close_mem(self) -> None:
         if self._mem >= 0:
@@ -359,6 +362,16 @@ class Task:
         if self._space is None:
             self._space = AddressSpace(self.process, self._mem)
         return self._space.get()
+
+    def is_readable(self) -> bool:
+        """Whether this program has the right to read the task's memory, now."""
+        try:
+            os.close(os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir))
+        except PermissionError:
+            return False
+        except OSError:  # it has ended
+            pass
+        return True
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> None:
         """Write each ``(address, bytes)``, respecting page protection; OSError EFAULT."""

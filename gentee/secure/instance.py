@@ -132,7 +132,11 @@ class Instance:
         self._next_key = ch.WINDOW_KEY
         self._log: ServiceLog | None = None
         self._page = create_shm(ch.MAILBOX_SIZE, "tee_mailbox")
-        self.mailbox = mmap.mmap(self._page, ch.MAILBOX_SIZE)
+        try:
+            self.mailbox = mmap.mmap(self._page, ch.MAILBOX_SIZE)
+        except OSError:  # it takes a descriptor too
+            os.close(self._page)
+            raise
         self.words = memoryview(self.mailbox).cast("Q")
         self._notifier: Notifier = warm_parent.notifier
         if after is None or not after.start_after(self._spawn):
@@ -176,8 +180,9 @@ class Instance:
         self.pid = pid
         try:
             self._pidfd = os.pidfd_open(pid)
-        except OSError:  # no descriptor left just now
-            self._host.events.call_later(0.1, lambda: self._pid_known(pid))
+        except OSError:  # no descriptor left: its end would not be noticed, so it comes now
+            os.kill(pid, signal.SIGKILL)
+            self._ended()
             return
         self._host.events.add(self._pidfd, self._process_ended)
 
@@ -452,6 +457,9 @@ class Instance:
         self._host.events.remove(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
+        self._ended()
+
+    def _ended(self) -> None:
         assert self._birth is not None
         self._warm_parent.forget(self._birth)
         self._birth = None  # it knows this instance, which is to go with its last user

@@ -152,7 +152,7 @@ class TaStore:
         """All services, each UUID once."""
         services: dict[bytes, Service] = {}
         self._seen = self._signature(self._folders)
-        gone = set(self._files)
+        gone = {*self._files, *self._problems}
         for folder in self._folders:
             for path in self._listed(folder):
                 gone.discard(path)
@@ -197,7 +197,10 @@ class TaStore:
                 service = describe(path, file.read(_MAX_SOURCE))
             if service is not None:
                 service.signature = signature
-        except (TaImageError, OSError) as error:
+        except TaImageError as error:
             self._problems[path] = str(error)
+        except OSError as error:  # which says nothing about the next time
+            self._problems[path] = str(error)
+            return None
         self._files[path] = (signature, service)
         return service

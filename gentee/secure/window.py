@@ -71,7 +71,7 @@ class Layout:
             place = next(
                 r.place + piece.start - r.start
                 for r in self.ranges
-                if r.space is piece.space and r.start <= piece.start and piece.end <= r.end
+                if r.space == piece.space and r.start <= piece.start and piece.end <= r.end
             )
             self._places[param] = place
             if param.type != TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT and param.b:
@@ -85,14 +85,19 @@ class Layout:
 def _merge(pieces: list[Range]) -> list[Range]:
     """Ranges without overlaps in one space, that cover all ``pieces``."""
     merged: list[Range] = []
-    for piece in sorted(pieces, key=lambda piece: (id(piece.space), piece.start)):
-        last = merged[-1] if merged else None
-        if last is None or last.space is not piece.space or piece.start >= last.end:
-            merged.append(Range(piece.backing, piece.offset, piece.end - piece.start))
-        elif piece.end > last.end:
-            offset = piece.offset + last.end - piece.start
-            last.parts.append((piece.backing, offset, last.end, piece.end))
-            last.end = piece.end
+    spaces: dict[object, list[Range]] = {}
+    for piece in pieces:
+        spaces.setdefault(piece.space, []).append(piece)
+    for in_space in spaces.values():
+        last: Range | None = None
+        for piece in sorted(in_space, key=lambda piece: piece.start):
+            if last is None or piece.start >= last.end:
+                last = Range(piece.backing, piece.offset, piece.end - piece.start)
+                merged.append(last)
+            elif piece.end > last.end:
+                offset = piece.offset + last.end - piece.start
+                last.parts.append((piece.backing, offset, last.end, piece.end))
+                last.end = piece.end
     return merged
 
 

@@ -246,11 +246,13 @@ class ServiceProcess:
 
     def wait(self, milliseconds: int, masked: bool) -> None:
         """TEE_Wait."""
-        if masked and milliseconds != 0xFFFF_FFFF:
+        if masked:  # then only the end of the process ends one for ever
+            while milliseconds == 0xFFFF_FFFF:
+                time.sleep(86400)
             time.sleep(milliseconds / 1000)
             return
         argument = milliseconds - (1 << 32) if milliseconds >= 1 << 31 else milliseconds
-        if fcntl.ioctl(0, ch.TA_IOC_WAIT, argument) == 1 and not masked:
+        if fcntl.ioctl(0, ch.TA_IOC_WAIT, argument) == 1:
             raise Cancel("cancelled by the client")
 
     def _cancelled(self) -> bool:

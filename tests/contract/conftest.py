@@ -6,11 +6,23 @@ from collections.abc import Iterator
 import pytest
 
 from tests.contract.drivers import CASES, DriverUnderTest
+from tests.helpers import ServiceHost
+
+
+@pytest.fixture(scope="session")
+def service_host() -> Iterator[ServiceHost]:
+    """For the drivers that start processes, one after the other."""
+    host = ServiceHost()
+    yield host
+    host.close()
 
 
 @pytest.fixture(params=CASES)
 def tee_driver(request: pytest.FixtureRequest) -> Iterator[DriverUnderTest]:
     """Each driver in turn."""
-    driver = DriverUnderTest(CASES[request.param])
+    case = CASES[request.param]
+    driver = DriverUnderTest(
+        case, request.getfixturevalue("service_host") if case.processes else None
+    )
     yield driver
     driver.close()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.conftest import CompileClient
+from tests.functional.conftest import SERVICES, CompileClient
 from tests.security.conftest import StartGentee
 
 SCALE = float(os.environ.get("GENTEE_SOAK_SCALE", "0.01"))
@@ -19,6 +19,7 @@ KILLS = max(20, int(1_000 * SCALE))
 
 COUNTER = "b5c6c8f4-8c5f-4b7e-9d35-61b7a3d6f2a4"  # one instance for all
 ECHO = "3f1b8f5e-6a3d-4c0e-8f0b-2d9c1a7e5b10"  # an instance for each session
+MEMORY = "3e304217-6a0d-4f6b-8f6a-1b2c3d4e5f02"  # the same, of the tests' own services
 
 WARM_UP = 200  # rounds before the first look: caches, threads and free lists are filled
 LAST_EVENTS = 8  # descriptors that events still under way hold
@@ -64,12 +65,20 @@ def test_rounds(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["auto", "open"])
-def test_killed_clients(start_gentee: StartGentee, compile_client: CompileClient, way: str) -> None:
-    gentee = start_gentee("--driver", "loopback", way=way)
+@pytest.mark.parametrize("service", ["", MEMORY], ids=["loopback", "memory"])
+def test_killed_clients(
+    start_gentee: StartGentee, compile_client: CompileClient, way: str, service: str
+) -> None:
+    options = (
+        ["--log-level", "error", "--ta-dir", SERVICES] if service else ["--driver", "loopback"]
+    )
+    gentee = start_gentee(*options, way=way)
     client = compile_client("hostile_kills.c")
 
     def kills(count: int, seed: int) -> None:
         environment = f"TEE_CLIENT_SEED={seed} TEE_CLIENT_COUNT={count}"
+        if service:
+            environment += f" TEE_CLIENT_SERVICE={service}"
         assert gentee.run(f"{environment} {client} kills", patience=3600) == ["ok kills"]
 
     kills(20, 1)
@@ -78,4 +87,4 @@ def test_killed_clients(start_gentee: StartGentee, compile_client: CompileClient
         kills(count, 2 + seed)
     after = gentee.wait_state(before, fds=LAST_EVENTS)
     assert after.rss <= before.rss + RSS_BOUND, (before, after)
-    print(f"{KILLS} killed clients, {way}: {before} -> {after}")
+    print(f"{KILLS} killed clients, {service or 'loopback'}, {way}: {before} -> {after}")

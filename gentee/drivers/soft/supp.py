@@ -7,6 +7,7 @@ from gentee.core.context import TeeContext
 from gentee.core.device import TeeDevice
 from gentee.core.driver import OpResult, TeeDriverOps
 from gentee.core.params import TeeParam
+from gentee.core.shm import TeeShm
 from gentee.core.supp import Supplicant
 
 
@@ -31,3 +32,9 @@ class SoftSuppOps(TeeDriverOps):
 
     def supp_send(self, ctx: TeeContext, ret: int, params: list[TeeParam]) -> None:
         self.supplicant.send(ret, params)
+
+    def shm_register(self, ctx: TeeContext, shm: TeeShm) -> None:
+        pass  # as optee_shm_register_supp(): what is in it only the supplicant says
+
+    def shm_unregister(self, ctx: TeeContext, shm: TeeShm) -> None:
+        pass

@@ -6,11 +6,12 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from gentee.linux.events import EventLoop, HangUps
-from tests.helpers import PATIENCE, in_threads, wait_until
+from tests.helpers import PATIENCE, in_threads, open_descriptors, wait_until
 
 
 @pytest.fixture
@@ -55,13 +56,17 @@ def run_in(loop: EventLoop, job: Callable[[], object]) -> None:
         raise errors[0]
 
 
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(PATIENCE)
+
+
 # Work from other threads
 
 
 def test_call_soon_keeps_the_order(loop: EventLoop) -> None:
     seen: list[int] = []
     for number in range(100):
-        loop.call_soon(lambda number=number: seen.append(number))  # type: ignore[misc]
+        loop.call_soon(partial(seen.append, number))
     run_in(loop, lambda: None)
     assert seen == list(range(100))
 
@@ -79,7 +84,7 @@ def test_call_soon_from_many_threads(loop: EventLoop) -> None:
 
             loop.call_soon(callback)
 
-    in_threads(*[lambda thread=thread: job(thread) for thread in range(5)])  # type: ignore[misc]
+    in_threads(*[partial(job, thread) for thread in range(5)])
     run_in(loop, lambda: None)
     assert len(seen) == 1000
     for thread in range(5):
@@ -118,7 +123,7 @@ def test_timers_in_order(loop: EventLoop) -> None:
 
     def start() -> None:  # in the loop, so that none runs before all are there
         for order in (3, 1, 4, 0, 2):
-            loop.call_later(order / 1000, lambda order=order: seen.append(order))  # type: ignore[misc]
+            loop.call_later(order / 1000, partial(seen.append, order))
         loop.call_later(0.005, done.set)
 
     run_in(loop, start)
@@ -132,7 +137,7 @@ def test_timers_of_one_moment_in_the_order_of_their_calls(loop: EventLoop) -> No
 
     def start() -> None:
         for number in range(50):
-            loop.call_later(0, lambda number=number: seen.append(number))  # type: ignore[misc]
+            loop.call_later(0, partial(seen.append, number))
         loop.call_later(0, done.set)
 
     run_in(loop, start)
@@ -186,7 +191,7 @@ def test_timers_from_many_threads(loop: EventLoop) -> None:
 
     def job() -> None:
         for number in range(100):
-            loop.call_later(number % 3 / 1000, lambda number=number: seen.append(number))  # type: ignore[misc]
+            loop.call_later(number % 3 / 1000, partial(seen.append, number))
 
     in_threads(*[job] * 4)
     wait_until(lambda: len(seen) == 400)
@@ -357,9 +362,9 @@ def test_what_is_queued_runs_before_the_end(bugs: list[BaseException]) -> None:
     loop.start()
     seen: list[int] = []
     hold = threading.Event()
-    loop.call_soon(lambda: hold.wait(PATIENCE) and None)
+    loop.call_soon(lambda: wait_for(hold))
     for number in range(10):
-        loop.call_soon(lambda number=number: seen.append(number))  # type: ignore[misc]
+        loop.call_soon(partial(seen.append, number))
     hold.set()
     loop.stop()
     assert seen == list(range(10))
@@ -367,16 +372,16 @@ def test_what_is_queued_runs_before_the_end(bugs: list[BaseException]) -> None:
 
 
 def test_nothing_is_left_behind(bugs: list[BaseException]) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     loop = EventLoop(bugs.append)
     loop.start("of this name")
     assert [t for t in threading.enumerate() if t.name == "of this name"]
     loop.call_later(3600, lambda: None)
     loop.stop()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
     # A loop that was never started ends as well.
     EventLoop(bugs.append).stop()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("how", ["soon", "later"])
@@ -416,7 +421,7 @@ def test_hang_ups(loop: EventLoop) -> None:
     pipes = [os.pipe() for _ in range(3)]
     ended: list[int] = []
     for _, writer in pipes:
-        hang_ups.add(writer, lambda writer=writer: ended.append(writer))  # type: ignore[misc]
+        hang_ups.add(writer, partial(ended.append, writer))
     os.close(os.dup(pipes[1][0]))
     run_in(loop, lambda: None)
     assert ended == []

@@ -16,6 +16,11 @@ NAMES = ["tee0", "tee1", "teepriv0"]
 DEV = Path("/dev")
 
 
+def names() -> list[str]:
+    """What is in /dev now."""
+    return sorted(path.name for path in DEV.iterdir())
+
+
 def ids() -> tuple[object, ...]:
     return os.getresuid(), os.getresgid(), os.umask(0o022)
 
@@ -23,7 +28,7 @@ def ids() -> tuple[object, ...]:
 def entries() -> dict[str, tuple[int, int, int]]:
     """Of the present /dev: kind, device number and inode of what is not a TEE's."""
     found = {}
-    for name in os.listdir(DEV):
+    for name in names():
         # ptmx: see test_terminals.
         if not name.startswith("tee") and name not in (".host", "ptmx"):
             status = (DEV / name).lstat()
@@ -53,7 +58,7 @@ def test_dev_is_covered() -> None:
     def job() -> None:
         cover_dev()
         assert entries() == before
-        assert not [name for name in os.listdir(DEV) if name.startswith("tee")]
+        assert not [name for name in names() if name.startswith("tee")]
 
     in_namespace(job)
 
@@ -64,7 +69,7 @@ def test_device_files() -> None:
         cover_dev()
         files = make_device_files(NAMES)
         os.umask(0o022)
-        assert sorted(n for n in os.listdir(DEV) if n.startswith("tee")) == NAMES
+        assert [name for name in names() if name.startswith("tee")] == NAMES
         for name, fd in zip(NAMES, files, strict=True):
             status = (DEV / name).stat()
             assert stat.S_ISREG(status.st_mode)
@@ -154,17 +159,17 @@ def test_ids_are_the_same(tmp_path: Path) -> None:
 
 
 def test_nothing_shows_outside() -> None:
-    before = os.listdir(DEV), os.stat(DEV).st_dev
+    before = names(), DEV.stat().st_dev
     mounts = Path("/proc/self/mounts").read_text()
 
     def job() -> None:
         cover_dev()
         make_device_files(["tee9"])
-        assert os.stat(DEV).st_dev != before[1]
+        assert DEV.stat().st_dev != before[1]
         assert "gentee-dev" in Path("/proc/self/mounts").read_text()
 
     in_namespace(job)
-    assert (os.listdir(DEV), os.stat(DEV).st_dev) == before
+    assert (names(), DEV.stat().st_dev) == before
     assert Path("/proc/self/mounts").read_text() == mounts
 
 
@@ -177,7 +182,7 @@ def test_twice() -> None:
         for name in ("team", "tee", "teex0", "tee0x"):  # no TEE's names
             (DEV / name).touch()
         cover_dev()
-        left = sorted(name for name in os.listdir(DEV) if name.startswith("te"))
+        left = [name for name in names() if name.startswith("te")]
         assert left == ["team", "tee", "tee0x", "teex0"]
         make_device_files(["tee0", "teepriv0"])
 

@@ -29,7 +29,7 @@ from gentee.linux.shm import (
     page_align,
     reopen,
 )
-from tests.helpers import Child, stepwise, wait_until
+from tests.helpers import Child, open_descriptors, stepwise, wait_until
 
 EVENT = Struct("<iIII")  # struct inotify_event without a name
 
@@ -84,17 +84,17 @@ def test_size_and_seals(size: int) -> None:
 
 @pytest.mark.parametrize("size", [-1, 1 << 63, 1 << 64])
 def test_impossible_sizes(size: int) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(OSError) as caught:
         create_shm(size)
     assert caught.value.errno == errno.ENOMEM
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_no_descriptor_left(room: int) -> None:
-    def run(_: socket.socket) -> None:
-        used = max(int(name) for name in os.listdir("/proc/self/fd"))
+    def run(_socket: socket.socket) -> None:
+        used = max(int(name) for name in open_descriptors())
         for number in range(used):  # no holes
             try:
                 os.fstat(number)
@@ -461,7 +461,7 @@ def test_without_watches() -> None:
         assert counters[0].calls == 0
         os.close(reopen(files[0], os.O_RDWR))
         watch.read()
-        assert [counter.calls for counter in counters][0] == 1
+        assert counters[0].calls == 1
         calls = [counter.calls for counter in counters]
         assert min(calls) >= 1
         watch.sweep()

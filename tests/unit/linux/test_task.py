@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ from gentee.linux.task import (
     write_memory,
     write_memory_from,
 )
-from tests.helpers import PATIENCE, Child, stepwise, wait_until
+from tests.helpers import PATIENCE, Child, open_descriptors, stepwise, wait_until
 
 CLONE_FILES = 0x400
 CLONE_NEWPID = 0x20000000
@@ -406,9 +407,8 @@ def test_status_exe_and_maps() -> None:
         with task_of(child) as task:
             status = task.status()
             assert int(status["Pid"]) == int(status["Tgid"]) == child.pid
-            assert [int(uid) for uid in status["Uid"].split()] == list(os.getresuid()) + [
-                os.geteuid()
-            ]
+            uids = [*os.getresuid(), os.geteuid()]
+            assert [int(uid) for uid in status["Uid"].split()] == uids
             assert task.exe() == os.readlink("/proc/self/exe")
             maps = task.maps()
             assert maps == sorted(maps)
@@ -495,7 +495,7 @@ def numbers_again(_: socket.socket) -> None:
     end(pid)
     assert fork_with_number(pid) == pid
     # By number it would be there.
-    assert os.path.exists(f"/proc/{pid}")
+    assert Path(f"/proc/{pid}").exists()
     assert not task.is_alive()
     assert process.has_ended()
     for use in (
@@ -591,7 +591,7 @@ def test_the_table_knows_one_process() -> None:
 
 def test_the_table_has_a_limit() -> None:
     table = SmallTable()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(open_descriptors())
     with threads(10) as tids:
         for tid in tids:
             table.add(tid)
@@ -601,7 +601,7 @@ def test_the_table_has_a_limit() -> None:
         (process,) = table.processes.values()
         assert process.tasks == set(table.tasks)
         close_all(table)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(open_descriptors()) == before
 
 
 def test_the_table_keeps_who_is_in_use() -> None:
@@ -618,6 +618,10 @@ def test_the_table_keeps_who_is_in_use() -> None:
         close_all(table)
 
 
+def is_no_thread(tid: int) -> bool:
+    return not Path(f"/proc/self/task/{tid}").exists()
+
+
 def test_the_table_forgets_threads_that_ended() -> None:
     table = TaskTable()
     with threads(1) as (stays,):
@@ -625,7 +629,7 @@ def test_the_table_forgets_threads_that_ended() -> None:
         for _ in range(100):
             with threads(1) as (goes,):
                 table.add(goes)
-            wait_until(lambda goes=goes: not os.path.exists(f"/proc/self/task/{goes}"))  # type: ignore[misc]
+            wait_until(partial(is_no_thread, goes))
         assert stays in table.tasks
         assert len(table.tasks) < 10
         close_all(table)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gentee.abi.ta_channel import LOG_LINE_MAX
 from gentee.core.host import LOG_DEBUG, LOG_ERROR, LOG_FLOW, LOG_INFO
 from gentee.secure.log import ServiceLog
-from tests.helpers import PATIENCE, LocalHost, wait_until
+from tests.helpers import PATIENCE, LocalHost, open_descriptors, wait_until
 
 
 class Writer:
@@ -31,7 +31,8 @@ class Writer:
     def drain(self) -> None:
         """Let what was written so far be read."""
         done = threading.Event()
-        self.host.events.call_soon(lambda: (self.log.drain(), done.set()) and None)
+        self.host.events.call_soon(self.log.drain)
+        self.host.events.call_soon(done.set)
         assert done.wait(PATIENCE)
 
     def end(self) -> None:
@@ -67,7 +68,8 @@ def writer(host: LocalHost) -> Iterator[Writer]:
     if writer.fd >= 0:
         writer.end()
     done = threading.Event()
-    host.events.call_soon(lambda: (writer.log.close(), done.set()) and None)
+    host.events.call_soon(writer.log.close)
+    host.events.call_soon(done.set)
     assert done.wait(PATIENCE)
 
 
@@ -159,10 +161,10 @@ def test_the_end_takes_what_is_there(writer: Writer) -> None:
 
 
 def test_a_process_that_never_came(host: LocalHost) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     log = ServiceLog(host, "some")
     log.started()
-    wait_until(lambda: os.listdir("/proc/self/fd") == before)
+    wait_until(lambda: open_descriptors() == before)
     log.close()
     assert host.logged == []
 

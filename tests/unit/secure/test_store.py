@@ -430,6 +430,12 @@ def test_a_file_that_cannot_be_opened(store: TaStore, folders: list[Path]) -> No
     (folders[0] / "secret.py").chmod(0o600)
     assert store.find(parse_uuid(ONE)) is not None
     assert store.problems() == []
+    (folders[0] / "secret.py").unlink()
+    put(folders[0] / "secret.py", service(ONE))
+    (folders[0] / "secret.py").chmod(0)
+    assert len(store.problems()) == 1
+    (folders[0] / "secret.py").unlink()
+    assert store.problems() == []
 
 
 def test_the_source_is_read_when_it_is_needed(store: TaStore, folders: list[Path]) -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -24,7 +25,7 @@ from gentee.core.params import TeeParam
 from gentee.core.shm import TEE_SHM_DYNAMIC, TEE_SHM_USER_MAPPED, Backing, TeeShm
 from gentee.linux.shm import PAGE_SIZE
 from gentee.secure.window import Layout, Window
-from tests.helpers import Child, Client, make_device
+from tests.helpers import Child, Client, make_device, open_descriptors
 
 INPUT = TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
 OUTPUT = TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_OUTPUT
@@ -390,9 +391,9 @@ def test_an_area_that_nobody_took() -> None:
 def descriptors_of(file: os.stat_result) -> list[str]:
     """The descriptors of this process that are of one file."""
     found = []
-    for name in os.listdir("/proc/self/fd"):
+    for name in open_descriptors():
         try:
-            status = os.stat(f"/proc/self/fd/{name}")
+            status = Path(f"/proc/self/fd/{name}").stat()
         except OSError:  # that of the folder
             continue
         if (status.st_dev, status.st_ino) == (file.st_dev, file.st_ino):
@@ -403,7 +404,7 @@ def descriptors_of(file: os.stat_result) -> list[str]:
 def test_no_area_to_be_had(ctx: TeeContext) -> None:
     """The call fails, and the next one finds the window as it was."""
 
-    def run(_: socket.socket) -> None:
+    def run(_socket: socket.socket) -> None:
         window = Window()
         window.fit(1)
         window.mapped()
@@ -416,7 +417,7 @@ def test_no_area_to_be_had(ctx: TeeContext) -> None:
         assert (window.size, window.fd) == (1 << 16, -1)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         space = Space(0, b"x" * 100_000)
-        _, layout, _ = layout_of(ctx, [Reference(INOUT, space, 0, 100_000)])
+        _params, layout, _backings = layout_of(ctx, [Reference(INOUT, space, 0, 100_000)])
         service = Service(window, layout)
         window.copy_in(layout)
         assert service.read(0, 100_000) == b"x" * 100_000

@@ -9,11 +9,11 @@ from gentee import ta
 from gentee.abi.gp import TEE_ERROR_BAD_PARAMETERS, TEE_ERROR_GENERIC, TEE_ERROR_SHORT_BUFFER
 from gentee.errors import BadParameters, ShortBuffer, TaPanic
 from gentee.ta.api import (
-    TASK,
     DMSG,
     EMSG,
     FMSG,
     IMSG,
+    TASK,
     Memref,
     TEE_GetCancellationFlag,
     TEE_MaskCancellation,
