@@ -28,6 +28,7 @@ from gentee.linux.seccomp import SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_NOTIF_RESP
 from gentee.linux.task import Process, Task, TaskTable, thread_group
 
 _IOCTL_NRS = {audit: numbers["ioctl"] for audit, numbers in arch.SYS.items()}
+_X32_IOCTL_NR = arch.X32_SYSCALL_BIT | 514
 _RESP: Struct = SECCOMP_NOTIF_RESP
 
 Call = tuple[int, int, int, int, int, int]  # nr, arch, arg0..arg3
@@ -86,7 +87,7 @@ class Door(Answers):
         arg2: int,
         arg3: int,
     ) -> None:
-        if nr != _IOCTL_NRS.get(audit_arch):
+        if nr != _IOCTL_NRS.get(audit_arch) and nr != _X32_IOCTL_NR:
             self._handle_open(notify_id, task, nr, audit_arch, (arg0, arg1, arg2, arg3))
             return
         fd = arg0 & 0xFFFF_FFFF
@@ -171,7 +172,10 @@ class Door(Answers):
         if error.errno in (errno.ESRCH, errno.ENOENT):
             # Gone already, or it has just been reaped: nobody waits for this answer.
             self.notifier.answer(notify_id, 0, errno.ESRCH)
-        elif nr != _IOCTL_NRS.get(audit_arch) or command & 0xFFFF_FFFF not in IOCTLS:
+        elif (
+            nr not in (_IOCTL_NRS.get(audit_arch), _X32_IOCTL_NR)
+            or command & 0xFFFF_FFFF not in IOCTLS
+        ):
             # An open, or an ioctl of another driver: not ours, as far as can be seen.
             self.notifier.continue_(notify_id)
         elif error.errno in (errno.EACCES, errno.EPERM):

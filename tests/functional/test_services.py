@@ -617,6 +617,7 @@ def test_a_context_takes_its_instances_along(tee: Tee) -> None:
     wait_until(lambda: tee.lines.count("destroyed after 1") == 5)
 
 
+@pytest.mark.slow
 def test_fifty_instances(tee: Tee) -> None:
     tee.put(LIVING)
     context = tee.context()
@@ -1311,6 +1312,7 @@ def descriptors() -> Iterator[Callable[[int], None]]:
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_no_descriptors_left(tee: Tee, descriptors: Callable[[int], None]) -> None:
     """An open that fails for it, wherever that is noticed, fails alone and leaves nothing."""
     tee.put(LIVING)

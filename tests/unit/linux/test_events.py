@@ -359,7 +359,7 @@ def test_a_callback_that_fails_is_reported(
 
 def test_what_is_queued_runs_before_the_end(bugs: list[BaseException]) -> None:
     loop = EventLoop(bugs.append)
-    loop.start()
+    loop.start("of this test")
     seen: list[int] = []
     hold = threading.Event()
     loop.call_soon(lambda: wait_for(hold))
@@ -368,7 +368,7 @@ def test_what_is_queued_runs_before_the_end(bugs: list[BaseException]) -> None:
     hold.set()
     loop.stop()
     assert seen == list(range(10))
-    assert not [t for t in threading.enumerate() if t.name == "gentee-events"]
+    assert not [t for t in threading.enumerate() if t.name == "of this test"]
 
 
 def test_nothing_is_left_behind(bugs: list[BaseException]) -> None:

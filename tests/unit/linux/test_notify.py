@@ -28,6 +28,7 @@ from tests.helpers import PATIENCE, Child, wait_until
 ASK = Struct("<cQQ")  # what, command, argument
 ANSWER = Struct("<qq")  # value or -errno; then whatever
 IOCTL = 0xA400
+NAME = "test-receive"  # of the thread: other tests may have left theirs running
 
 
 class Seen(NamedTuple):
@@ -96,7 +97,7 @@ class Caller:
         self.seen.put(Seen(*call))
 
     def __enter__(self) -> Self:
-        self.notifier.start()
+        self.notifier.start(NAME)
         return self
 
     def __exit__(
@@ -289,7 +290,7 @@ def test_nobody_waits_any_more(caller: Caller) -> None:
 
 
 def receiving_thread() -> threading.Thread:
-    return next(t for t in threading.enumerate() if t.name == "gentee-receive")
+    return next(thread for thread in threading.enumerate() if thread.name == NAME)
 
 
 def test_serving_ends_with_the_last_task(caller: Caller) -> None:
@@ -423,7 +424,7 @@ def test_started_in_another_thread(stop_in_thread: bool) -> None:
     """As the first session of a program may be opened by any of its threads."""
     caller = Caller()
     try:
-        in_a_thread(caller.notifier.start)
+        in_a_thread(lambda: caller.notifier.start(NAME))
         receiver = receiving_thread()
         caller.call()
         if stop_in_thread:
