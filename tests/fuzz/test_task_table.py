@@ -188,7 +188,7 @@ class Tasks(RuleBasedStateMachine):
         for pid in list(self.programs):
             self.end_process(pid)
         for process in self.ended:
-            for task in cast(list[Task], self.table.pop_process(cast(Process, process))):
+            for task in self.table.pop_process(cast(Process, process)):
                 task.close()
             process.close()
         self._patches.close()
