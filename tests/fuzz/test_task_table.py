@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gentee.linux import task as module
-from gentee.linux.task import Process, Task, TaskTable
+from gentee.linux.task import Process, TaskTable
 
 TIDS = st.integers(1, 9)
 PIDS = st.sampled_from([1, 4, 7])
