@@ -174,9 +174,15 @@ def wait_until(condition: Callable[[], object], what: str = "") -> None:
         select.select([], [], [], 0.001)
 
 
-def open_descriptors() -> list[str]:
-    """Those of this process, and the one that is open to look."""
-    return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
+def open_descriptors() -> set[int]:
+    """Those of this process."""
+    found = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+    for fd in tuple(found):
+        try:
+            os.fstat(fd)
+        except OSError:  # that of the folder
+            found.discard(fd)
+    return found
 
 
 class Child:

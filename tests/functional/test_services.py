@@ -1302,7 +1302,7 @@ def test_a_flood(tee: Tee, how: str) -> None:
 def descriptors() -> Iterator[Callable[[int], None]]:
     """``descriptors(n)``: leave this process room for ``n`` more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = max(int(name) for name in open_descriptors())
+    used = max(open_descriptors())
     holes = [os.dup(0)]
     while holes[-1] < used:
         holes.append(os.dup(0))

@@ -158,7 +158,7 @@ def test_a_driver_that_refuses(client: Client, number: int) -> None:
     with pytest.raises(OSError) as caught:
         client.files.open("tee0")
     assert caught.value.errno == number
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert client.files.count() == 0
 
 

@@ -378,10 +378,10 @@ def test_nothing_is_left_behind(bugs: list[BaseException]) -> None:
     assert [t for t in threading.enumerate() if t.name == "of this name"]
     loop.call_later(3600, lambda: None)
     loop.stop()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     # A loop that was never started ends as well.
     EventLoop(bugs.append).stop()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("how", ["soon", "later"])

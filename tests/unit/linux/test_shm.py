@@ -88,13 +88,13 @@ def test_impossible_sizes(size: int) -> None:
     with pytest.raises(OSError) as caught:
         create_shm(size)
     assert caught.value.errno == errno.ENOMEM
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("room", [0, 1])
 def test_no_descriptor_left(room: int) -> None:
     def run(_socket: socket.socket) -> None:
-        used = max(int(name) for name in open_descriptors())
+        used = max(open_descriptors())
         for number in range(used):  # no holes
             try:
                 os.fstat(number)

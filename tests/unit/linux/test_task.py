@@ -283,8 +283,9 @@ def test_who_may_not_be_read() -> None:
         child.step()
         with pytest.raises(PermissionError):
             Task(child.pid, process)
-        with pytest.raises(PermissionError):
+        with pytest.raises(OSError) as caught:
             task.read(0x1000, 1)
+        assert isinstance(caught.value.__cause__ or caught.value, PermissionError)
         with fails(errno.EFAULT):
             read_memory_into(child.pid, Pages(1).address, memoryview(bytearray(1)))
         task.close()
@@ -601,7 +602,7 @@ def test_the_table_has_a_limit() -> None:
         (process,) = table.processes.values()
         assert process.tasks == set(table.tasks)
         close_all(table)
-    assert len(open_descriptors()) == before
+    assert len(open_descriptors()) <= before
 
 
 def test_the_table_keeps_who_is_in_use() -> None:

@@ -7,7 +7,6 @@ import os
 import resource
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -388,17 +387,9 @@ def test_an_area_that_nobody_took() -> None:
     assert len(descriptors_of(second)) == 1  # Python's mmap keeps one of its own
 
 
-def descriptors_of(file: os.stat_result) -> list[str]:
+def descriptors_of(file: os.stat_result) -> list[int]:
     """The descriptors of this process that are of one file."""
-    found = []
-    for name in open_descriptors():
-        try:
-            status = Path(f"/proc/self/fd/{name}").stat()
-        except OSError:  # that of the folder
-            continue
-        if (status.st_dev, status.st_ino) == (file.st_dev, file.st_ino):
-            found.append(name)
-    return found
+    return [fd for fd in open_descriptors() if os.path.samestat(os.fstat(fd), file)]
 
 
 def test_no_area_to_be_had(ctx: TeeContext) -> None:
