@@ -787,12 +787,22 @@ def test_each_call_is_asked_for_itself(waiting: tuple[Session, SharedMemory]) ->
     assert bytes(state.buffer[:3]) == b"\x02\x01\x00"
 
 
+def cancel_until(operation: Operation, is_done: Callable[[], bool]) -> None:
+    """A request that overtakes its call is lost: ask again."""
+
+    def ask() -> bool:
+        operation.cancel()
+        return is_done()
+
+    wait_until(ask)
+
+
 def test_cancel_a_queued_call(tee: Tee, waiting: tuple[Session, SharedMemory]) -> None:
     session, state = waiting
     running = begin(session, WAIT_MASKED, state)
     queued = [Call(session, NOTHING) for _ in range(3)]
     wait_until(lambda: count_pending(tee) == 4)
-    queued[1].operation.cancel()
+    cancel_until(queued[1].operation, lambda: queued[1].is_done)
     fails(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE, queued[1].wait)
     assert not queued[0].is_done
     assert not queued[2].is_done
@@ -824,6 +834,56 @@ def test_cancel_an_open(tee: Tee) -> None:
         (error,) = results
         assert isinstance(error, TeeError)
         assert (error.code, error.origin) == (TEE_ERROR_CANCEL, TEE_ORIGIN_TRUSTED_APP)
+    wait_until(lambda: tee.instances() == 0)
+
+
+@pytest.mark.parametrize("flags", ["", "single_instance = True; multi_session = True"])
+def test_cancel_an_open_before_it_runs(tee: Tee, flags: str) -> None:
+    """The instance is still being created."""
+    go_on = tee.folder / "go on"
+    tee.put(
+        f"""
+    def TA_CreateEntryPoint(self):
+        while not os.path.exists({str(go_on)!r}):
+            TEE_Wait(1)
+    def TA_DestroyEntryPoint(self):
+        IMSG("destroyed")
+""",
+        flags=flags,
+    )
+    context = tee.context()
+    operation = Operation()
+    results: list[BaseException] = []
+
+    def open_session() -> None:
+        try:
+            context.open_session(UUID, operation=operation)
+        except BaseException as error:
+            results.append(error)
+
+    thread = threading.Thread(target=open_session)
+    thread.start()
+    cancel_until(operation, lambda: not thread.is_alive())
+    (error,) = results
+    assert isinstance(error, TeeError)
+    assert (error.code, error.origin) == (TEE_ERROR_CANCEL, TEE_ORIGIN_TEE)
+    # Nobody needs it any more; it ends when it can.
+    assert tee.instances() == 1
+    go_on.touch()
+    wait_until(lambda: tee.instances() == 0)
+    wait_until(lambda: tee.lines == ["destroyed"])
+    context.open_session(UUID).close()
+
+
+def test_closed_while_it_is_used(tee: Tee, waiting: tuple[Session, SharedMemory]) -> None:
+    """By another thread: the call ends first, then the session."""
+    session, state = waiting
+    call = begin(session, WAIT_MASKED, state)
+    session.close()
+    assert not call.is_done
+    assert tee.instances() == 1
+    state.buffer[1] = 1
+    call.wait()
     wait_until(lambda: tee.instances() == 0)
 
 
