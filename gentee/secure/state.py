@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a TEE keeps: installed services, the version table, the time of each service.
+
+A SQLite file ``tee.db`` in the TEE's state folder, or memory for a TEE without one
+(docs/decisions/0005-state-in-sqlite.md). One program has it open at a time. What changes it is one
+transaction, on disk when the method returns: whenever the program is killed, all of it happened or
+nothing. SQLite is imported, and the file opened, at the first need; methods wait for the disk, so
+the receiving thread calls none of them but :meth:`State.floor`.
+"""
+
+import os
+import stat
+import threading
+
+from gentee.abi.gp import TEE_ERROR_ACCESS_CONFLICT
+from gentee.errors import (
+    CorruptObject,
+    GenericError,
+    ItemNotFound,
+    StorageNoSpace,
+    TaImageError,
+    UserError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+    from typing import Any
+
+FILE = "tee.db"
+APPLICATION_ID = 0x67656E74  # "gent", in the file's header
+
+# Each row brings the schema from its index to the next number. Rows are never changed, only added.
+MIGRATIONS = (
+    """
+    CREATE TABLE meta (version INTEGER PRIMARY KEY, applied INTEGER NOT NULL);
+    CREATE TABLE services (
+        uuid BLOB PRIMARY KEY CHECK (length(uuid) = 16),
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        manifest TEXT NOT NULL,
+        signer TEXT NOT NULL,
+        installed INTEGER NOT NULL,
+        image BLOB NOT NULL -- the last, so that whoever lists the others need not read it
+    );
+    CREATE TABLE versions (
+        uuid BLOB PRIMARY KEY CHECK (length(uuid) = 16),
+        version INTEGER NOT NULL
+    );
+    CREATE TABLE ta_time (
+        uuid BLOB PRIMARY KEY CHECK (length(uuid) = 16),
+        offset_ms INTEGER NOT NULL
+    );
+    """,
+)
+SCHEMA = len(MIGRATIONS)
+
+# Offsets in the header of the file: the SQLite documentation, "Database File Format", section 1.3.
+_HEADER = 100
+_MAGIC = b"SQLite format 3\0"
+_USER_VERSION = 60
+_APPLICATION_ID = 68
+
+_BUSY_SECONDS = 2.0
+
+# Limits: an image may be signed with a key that everybody has.
+MAX_SERVICES = 4096
+MAX_BYTES = 512 << 20  # of all images together
+MAX_VERSIONS = 1 << 16
+
+
+class InstalledService:
+    """A row of the table of services, without its image. ``installed`` is in seconds, Unix time."""
+
+    __slots__ = ("installed", "manifest", "name", "signer", "uuid", "version")
+
+    def __init__(
+        self, uuid: bytes, name: str, version: int, manifest: str, signer: str, installed: int
+    ) -> None:
+        self.uuid = uuid
+        self.name = name
+        self.version = version
+        self.manifest = manifest
+        self.signer = signer
+        self.installed = installed
+
+
+class State:
+    """The state of one TEE.
+
+    :param folder: its state folder, which exists; None keeps everything in memory.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
+        self.path = os.path.join(folder, FILE) if folder is not None else ":memory:"
+        self._lock = threading.RLock()  # protects the connection and what is kept of its tables
+        self._connection: sqlite3.Connection | None = None
+        self._floors: dict[bytes, int] = {}
+        self._closed = False
+
+    # Opening
+
+    def exists(self) -> bool:
+        """Whether anything may be kept there, without opening it."""
+        return self._connection is not None or (self.folder is not None and _size(self.path) > 0)
+
+    def check(self) -> None:
+        """Look at folder and file as far as it costs next to nothing.
+
+        :raises UserError: they cannot be used; they are left as they are.
+        """
+        if self.folder is None:
+            return
+        try:
+            _check_folder(self.folder)
+            header = _check_file(self.path)
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}", _HINT) from error
+        if not header:
+            return
+        if len(header) < _HEADER or not header.startswith(_MAGIC):
+            raise UserError(f"{self.path}: not a TEE's state, or damaged", _HINT)
+        application = int.from_bytes(header[_APPLICATION_ID : _APPLICATION_ID + 4], "big")
+        schema = int.from_bytes(header[_USER_VERSION : _USER_VERSION + 4], "big")
+        # Both are 0 while the first transaction of a new file is in the journal only.
+        if application not in (0, APPLICATION_ID):
+            raise UserError(f"{self.path}: a database of something else", _HINT)
+        if schema > SCHEMA:
+            raise _newer(self.path, schema)
+
+    def open(self) -> None:
+        """Open it, and bring an older schema up to date. More calls do nothing.
+
+        :raises UserError: it cannot be used; it is left as it is.
+        """
+        with self._lock:
+            if self._connection is not None:
+                return
+            if self._closed:
+                raise UserError(f"{self.path}: the TEE has ended")
+            self.check()
+            try:
+                self._open()
+            except OSError as error:
+                raise UserError(f"{self.path}: {error.strerror}") from error
+
+    def _open(self) -> None:
+        import sqlite3
+
+        if self.folder is not None:
+            _create(self.folder, self.path)
+        try:
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.DatabaseError as error:
+            code = _code(error)
+            if code == sqlite3.SQLITE_BUSY:
+                raise UserError(
+                    f"{self.path}: another program has it open",
+                    "a TEE's state belongs to one TEE at a time",
+                ) from error
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):
+                raise UserError(f"{self.path}: damaged: {error}", _HINT) from error
+            raise UserError(f"{self.path}: {error}") from error
+        self._connection = connection
+
+    def _prepare(self, connection: "sqlite3.Connection") -> None:
+        # Before WAL: then there is no file of shared memory, and nobody else gets in.
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        self._migrate(connection)
+        self._floors = dict(connection.execute("SELECT uuid, version FROM versions"))
+
+    def _migrate(self, connection: "sqlite3.Connection") -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if schema > SCHEMA:
+                raise _newer(self.path, schema)
+            if application != (APPLICATION_ID if schema else 0):
+                raise UserError(f"{self.path}: a database of something else", _HINT)
+            if schema == 0:
+                (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                if tables:
+                    raise UserError(f"{self.path}: a database of something else", _HINT)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            for version in range(schema, SCHEMA):
+                # Not executescript(): it would end the transaction.
+                for statement in MIGRATIONS[version].split(";"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO meta VALUES (?, ?)", (version + 1, _now()))
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close it for good."""
+        with self._lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    # Using it
+
+    def _run(self, operation: "Callable[[sqlite3.Connection], Any]", *, write: bool) -> "Any":
+        """Do ``operation`` in one transaction."""
+        import sqlite3
+
+        with self._lock:
+            try:
+                self.open()
+            except UserError as error:
+                raise GenericError(error.message) from error
+            connection = self._connection
+            assert connection is not None
+            try:
+                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                try:
+                    result = operation(connection)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.DatabaseError as error:
+                detail = f"{self.path}: {error}"
+                code = _code(error)
+                if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG):
+                    raise StorageNoSpace(detail) from error
+                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                    raise CorruptObject(detail) from error
+                raise GenericError(detail) from error
+            return result
+
+    def floor(self, uuid: bytes) -> int:
+        """The highest version that this service ever had here, 0 if none; without waiting."""
+        return self._floors.get(uuid, 0)
+
+    def services(self) -> list[InstalledService]:
+        """What is installed."""
+
+        def select(connection: "sqlite3.Connection") -> list[InstalledService]:
+            rows = connection.execute(
+                "SELECT uuid, name, version, manifest, signer, installed FROM services"
+            )
+            return [InstalledService(*row) for row in rows]
+
+        if not self.exists():
+            return []
+        found: list[InstalledService] = self._run(select, write=False)
+        return found
+
+    def image(self, uuid: bytes) -> bytes:
+        """The signed image of an installed service; ItemNotFound without one."""
+
+        def select(connection: "sqlite3.Connection") -> bytes:
+            row = connection.execute(
+                "SELECT image FROM services WHERE uuid = ?", (uuid,)
+            ).fetchone()
+            if row is None:
+                raise ItemNotFound("not installed")
+            image: bytes = row[0]
+            return image
+
+        found: bytes = self._run(select, write=False)
+        return found
+
+    def admit(self, uuid: bytes, version: int) -> None:
+        """An image of this version is about to be used: check_update_version().
+
+        :raises TaImageError: a higher version was there before, TEE_ERROR_ACCESS_CONFLICT.
+        """
+        with self._lock:
+            self._run(lambda connection: _admit(connection, uuid, version), write=True)
+            self._floors[uuid] = version
+
+    def install(
+        self, uuid: bytes, name: str, version: int, manifest: str, image: bytes, signer: str
+    ) -> None:
+        """Install a service, in the place of an earlier version.
+
+        :raises TaImageError: a higher version was there before, TEE_ERROR_ACCESS_CONFLICT.
+        :raises StorageNoSpace: there is no room for more.
+        """
+
+        def insert(connection: "sqlite3.Connection") -> None:
+            _admit(connection, uuid, version)
+            count, size = connection.execute(
+                "SELECT count(*), coalesce(sum(length(image)), 0) FROM services WHERE uuid != ?",
+                (uuid,),
+            ).fetchone()
+            if count >= MAX_SERVICES or size + len(image) > MAX_BYTES:
+                raise StorageNoSpace(f"{count} services of {size} bytes are installed")
+            connection.execute(
+                "INSERT OR REPLACE INTO services VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (uuid, name, version, manifest, signer, _now(), image),
+            )
+
+        with self._lock:
+            self._run(insert, write=True)
+            self._floors[uuid] = version
+
+    def uninstall(self, uuid: bytes) -> None:
+        """Forget a service; its version stays known. ItemNotFound if it is not installed."""
+
+        def delete(connection: "sqlite3.Connection") -> None:
+            if connection.execute("DELETE FROM services WHERE uuid = ?", (uuid,)).rowcount == 0:
+                raise ItemNotFound("not installed")
+
+        if not self.exists():
+            raise ItemNotFound("not installed")
+        self._run(delete, write=True)
+
+    # The persistent time of a service: Internal Core API section 7.4.
+
+    def ta_time(self, uuid: bytes) -> int | None:
+        """What a service's persistent time is ahead of REE time, in milliseconds; None: not set."""
+
+        def select(connection: "sqlite3.Connection") -> int | None:
+            row = connection.execute(
+                "SELECT offset_ms FROM ta_time WHERE uuid = ?", (uuid,)
+            ).fetchone()
+            return row[0] if row is not None else None
+
+        if not self.exists():
+            return None
+        found: int | None = self._run(select, write=False)
+        return found
+
+    def set_ta_time(self, uuid: bytes, offset: int) -> None:
+        """Set it, in milliseconds. A negative offset is a time before REE time."""
+        self._run(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO ta_time VALUES (?, ?)", (uuid, offset)
+            ),
+            write=True,
+        )
+
+
+_HINT = "gentee leaves it as it is; move it away to start with an empty state"
+
+
+def _admit(connection: "sqlite3.Connection", uuid: bytes, version: int) -> None:
+    row = connection.execute("SELECT version FROM versions WHERE uuid = ?", (uuid,)).fetchone()
+    if row is not None and row[0] > version:
+        raise TaImageError(
+            f"version {version} is lower than {row[0]}, which was there before",
+            TEE_ERROR_ACCESS_CONFLICT,
+        )
+    if row is None:
+        (count,) = connection.execute("SELECT count(*) FROM versions").fetchone()
+        if count >= MAX_VERSIONS:
+            raise StorageNoSpace(f"{count} versions are kept")
+    if row is None or row[0] != version:
+        connection.execute("INSERT OR REPLACE INTO versions VALUES (?, ?)", (uuid, version))
+
+
+def _code(error: "sqlite3.DatabaseError") -> int:
+    """SQLite's primary result code; 0 where Python itself found fault."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _now() -> int:
+    from time import time
+
+    return int(time())
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _newer(path: str, schema: int) -> UserError:
+    return UserError(
+        f"{path}: schema {schema} is newer than this gentee's, {SCHEMA}",
+        "use the gentee that wrote it, or a newer one",
+    )
+
+
+def _check_folder(folder: str) -> None:
+    status = os.stat(folder)
+    if not stat.S_ISDIR(status.st_mode):
+        raise UserError(f"{folder}: not a folder", "a TEE's state is a folder of its own")
+    if status.st_uid != os.geteuid():
+        raise UserError(f"{folder}: belongs to somebody else", "a TEE's state is its owner's alone")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UserError(f"{folder}: others may write there", f"chmod 700 {folder}")
+
+
+def _check_file(path: str) -> bytes:
+    """The first bytes of the file; empty if it is not there yet."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return b""
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise UserError(f"{path}: no file of yours", _HINT)
+        if status.st_mode & 0o077:
+            raise UserError(f"{path}: others may read it or write to it", f"chmod 600 {path}")
+        return os.pread(fd, _HEADER, 0)
+    finally:
+        os.close(fd)
+
+
+def _create(folder: str, path: str) -> None:
+    """Make the file where it is missing: SQLite would take the modes of the umask."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        os.close(os.open(path, flags, 0o600))
+    except FileExistsError:
+        return
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)  # its name is on disk too
+    finally:
+        os.close(fd)
