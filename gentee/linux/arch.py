@@ -20,21 +20,29 @@ SYS: dict[int, dict[str, int]] = {
         "open": 2, "ioctl": 16, "creat": 85, "openat": 257, "openat2": 437,
         "kcmp": 312, "seccomp": 317, "memfd_create": 319, "pidfd_open": 434, "pidfd_getfd": 438,
         "open_tree": 428, "move_mount": 429,
+        "capset": 126, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
+        "landlock_restrict_self": 446,
     },
     AUDIT_ARCH_I386: {
         "open": 5, "creat": 8, "ioctl": 54, "openat": 295, "openat2": 437,
         "kcmp": 349, "seccomp": 354, "memfd_create": 356, "pidfd_open": 434, "pidfd_getfd": 438,
         "open_tree": 428, "move_mount": 429,
+        "capset": 185, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
+        "landlock_restrict_self": 446,
     },
     AUDIT_ARCH_AARCH64: {
         "ioctl": 29, "openat": 56, "openat2": 437,
         "kcmp": 272, "seccomp": 277, "memfd_create": 279, "pidfd_open": 434, "pidfd_getfd": 438,
         "open_tree": 428, "move_mount": 429,
+        "capset": 91, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
+        "landlock_restrict_self": 446,
     },
     AUDIT_ARCH_ARM: {
         "open": 5, "creat": 8, "ioctl": 54, "openat": 322, "openat2": 437,
         "kcmp": 378, "seccomp": 383, "memfd_create": 385, "pidfd_open": 434, "pidfd_getfd": 438,
         "open_tree": 428, "move_mount": 429,
+        "capset": 185, "landlock_create_ruleset": 444, "landlock_add_rule": 445,
+        "landlock_restrict_self": 446,
     },
 }
 # fmt: on

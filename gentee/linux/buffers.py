@@ -8,6 +8,34 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer (Include/pybuffer.h): what is looked at, and room for the rest."""
+
+    _fields_ = (("buf", ctypes.c_void_p), ("rest", ctypes.c_void_p * 15))
+
+
+# Prototypes of our own: pythonapi's functions are shared by all of the process.
+_get_buffer = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.py_object, ctypes.POINTER(_PyBuffer), ctypes.c_int
+)(("PyObject_GetBuffer", ctypes.pythonapi))
+_release_buffer = ctypes.PYFUNCTYPE(None, ctypes.POINTER(_PyBuffer))(
+    ("PyBuffer_Release", ctypes.pythonapi)
+)
+_PYBUF_SIMPLE = 0
+
+
+def address_of(buffer: bytes | bytearray | memoryview) -> int:
+    """Where the first byte of a contiguous buffer is, read-only ones included.
+
+    Whoever uses it keeps the buffer from moving meanwhile, or only compares addresses.
+    """
+    found = _PyBuffer()
+    _get_buffer(buffer, ctypes.byref(found), _PYBUF_SIMPLE)
+    address = int(found.buf or 0)
+    _release_buffer(ctypes.byref(found))
+    return address
+
+
 class PinnedBuffer:
     """A writable buffer object that cannot move, shrink or go away until :meth:`release`.
 

@@ -28,6 +28,7 @@ the call answers. Everything else runs at the kernel's own speed.
 import ctypes
 import errno
 import fcntl
+from collections.abc import Iterable
 from struct import Struct
 
 from gentee.linux import arch
@@ -39,6 +40,8 @@ SECCOMP_GET_NOTIF_SIZES = 3
 SECCOMP_FILTER_FLAG_NEW_LISTENER = 1 << 3
 SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
 
+SECCOMP_RET_KILL_PROCESS = 0x80000000
+SECCOMP_RET_ERRNO = 0x00050000
 SECCOMP_RET_USER_NOTIF = 0x7FC00000
 SECCOMP_RET_ALLOW = 0x7FFF0000
 
@@ -121,8 +124,73 @@ class FilterBuilder:
         return bytes(program)
 
 
+class Test:
+    """Whether ``argument & mask == value``, of the low 32 bits of argument 0 to 5 of a call."""
+
+    __slots__ = ("argument", "mask", "value")
+
+    def __init__(self, argument: int, value: int, mask: int = 0xFFFF_FFFF) -> None:
+        self.argument = argument
+        self.value = value
+        self.mask = mask
+
+
+# When a system call is permitted: all tests of one of the alternatives hold.
+Rule = tuple[tuple[Test, ...], ...]
+ALWAYS: Rule = ((),)
+NEVER: Rule = ()
+
+
+def allow_filter(audit_arch: int, rules: Iterable[tuple[int, Rule]], error: int) -> bytes:
+    """A filter that permits what ``rules`` say, by number; all else fails with errno ``error``.
+
+    A program of another architecture is killed, for its numbers mean something else.
+    """
+    refuse = (BPF_RET_K, 0, 0, SECCOMP_RET_ERRNO | error)
+    allow = (BPF_RET_K, 0, 0, SECCOMP_RET_ALLOW)
+    program = [
+        (BPF_LD_W_ABS, 0, 0, DATA_ARCH),
+        (BPF_JEQ_K, 1, 0, audit_arch),
+        (BPF_RET_K, 0, 0, SECCOMP_RET_KILL_PROCESS),
+        (BPF_LD_W_ABS, 0, 0, DATA_NR),
+    ]
+    for nr, rule in rules:
+        body = []
+        for tests in rule:
+            for position, test in enumerate(tests):
+                leave = 3 * (len(tests) - position - 1) + 1  # to the next alternative
+                body += [
+                    (BPF_LD_W_ABS, 0, 0, DATA_ARGS + 8 * test.argument),
+                    (BPF_AND_K, 0, 0, test.mask),
+                    (BPF_JEQ_K, 0, leave, test.value),
+                ]
+            body.append(allow)
+        if () not in rule:
+            body.append(refuse)
+        program += [(BPF_JEQ_K, 0, len(body), nr), *body]
+    program.append(refuse)
+    return b"".join(SOCK_FILTER.pack(*instruction) for instruction in program)
+
+
 class _SockFprog(ctypes.Structure):
     _fields_ = (("len", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+class PreparedFilter:
+    """A filter without listener, ready to be installed by one system call."""
+
+    __slots__ = ("_array", "_fprog")
+
+    def __init__(self, program: bytes) -> None:
+        self._array = ctypes.create_string_buffer(program, len(program))
+        length = len(program) // SOCK_FILTER.size
+        self._fprog = _SockFprog(length, ctypes.addressof(self._array))
+
+    def install(self) -> None:
+        """On the calling thread, which has no_new_privs."""
+        number = arch.NATIVE["seccomp"]
+        address = ctypes.addressof(self._fprog)
+        syscall("seccomp", number, SECCOMP_SET_MODE_FILTER, 0, address)
 
 
 def install_filter(program: bytes, *, notify: bool = True) -> int:

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The table of system calls: its numbers are the kernel's, and its filters do what it says."""
+
+import errno
+import os
+import re
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gentee.cli import probes
+from gentee.linux import arch
+from gentee.linux.seccomp import NEVER, SOCK_FILTER
+from gentee.ta import confine
+
+_X86_64 = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+_GENERIC = Path("/usr/include/asm-generic/unistd.h")  # aarch64's
+
+
+def numbers_in(header: Path) -> dict[str, int]:
+    if not header.exists():
+        pytest.skip(f"no {header}")
+    found = re.findall(r"#define __NR(3264)?_(\w+)\s+(\d+)$", header.read_text(), re.M)
+    return {name: int(number) for _, name, number in found}
+
+
+def test_numbers_of_x86_64() -> None:
+    numbers = numbers_in(_X86_64)
+    for row in confine.TABLE:
+        assert row.x86_64 == numbers.get(row.name), row.name
+
+
+def test_numbers_of_aarch64() -> None:
+    numbers = numbers_in(_GENERIC)
+    numbers["newfstatat"] = numbers.pop("fstatat")
+    for row in confine.TABLE:
+        assert row.aarch64 == numbers.get(row.name), row.name
+
+
+def test_each_row_once_and_with_a_reason() -> None:
+    names = [row.name for row in confine.TABLE]
+    assert len(set(names)) == len(names)
+    assert all(row.reason for row in confine.TABLE)
+
+
+def test_the_lock_only_takes_away() -> None:
+    """Nothing is permitted after it that was not before."""
+    for row in confine.TABLE:
+        assert row.loading != NEVER, row.name
+
+
+@pytest.mark.parametrize("audit_arch", [arch.AUDIT_ARCH_X86_64, arch.AUDIT_ARCH_AARCH64])
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_filter_is_one_that_the_kernel_takes(audit_arch: int, locked: bool) -> None:
+    program = confine.filter_of(audit_arch, locked=locked)
+    count = len(program) // SOCK_FILTER.size
+    assert count < 4096  # BPF_MAXINSNS
+    for at in range(count):
+        code, jump_true, jump_false, _k = SOCK_FILTER.unpack_from(program, 8 * at)
+        if code == 0x15:
+            assert at + 1 + max(jump_true, jump_false) < count
+
+
+def locked(probe: Callable[[], str]) -> str:
+    """What ``probe`` returns in a locked process."""
+
+    def confined() -> str:
+        confine.restrict(1)
+        confine.limit_memory(1 << 30)
+        confine.lock()
+        return probe()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "_confined", confined)
+        return probes._in_locked_child()
+
+
+def test_limits() -> None:
+    limits = (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE)
+
+    def probe() -> str:
+        confine._limit(resource.RLIMIT_CORE, 1 << 20)  # nobody may raise it again
+        return str([resource.getrlimit(kind) for kind in limits])
+
+    with pytest.raises(OSError, match="not permitted"):
+        locked(probe)
+
+
+def test_memory_grows_up_to_the_limit() -> None:
+    def probe() -> str:
+        parts = [bytes(1 << 20) for _ in range(20)]
+        try:
+            bytes(1 << 30)
+        except MemoryError:
+            return str(len(parts))
+        return "more"
+
+    assert locked(probe) == "20"
+
+
+def test_a_child_cannot_be_made() -> None:
+    def probe() -> str:
+        try:
+            os.fork()
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        return "made"
+
+    assert locked(probe) == "EPERM"
+
+
+def test_descriptors_from_before_are_closed() -> None:
+    def probe() -> str:
+        try:
+            os.dup(reader)
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+        return "open"
+
+    reader, writer = os.pipe()
+    try:
+        assert locked(probe) == "EBADF"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_lock_needs_the_first_step() -> None:
+    with pytest.raises(RuntimeError):
+        confine.lock()
