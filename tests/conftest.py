@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What holds for all tests: how much Hypothesis tries, and what only root can run."""
+"""What holds for all tests: how much Hypothesis tries, what only root can run, where state is."""
 
+import itertools
 import os
 
 import pytest
@@ -21,3 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root") is not None:
             item.add_marker(skip)
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State folders of TEEs are below a folder of this test's own, made by who needs it."""
+    folder = tmp_path_factory.getbasetemp() / "state" / str(next(_numbers))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))

@@ -17,6 +17,7 @@ from gentee.abi.linux_tee import TEE_IOC_MAGIC
 TA_IOC_HELLO = _IO(TEE_IOC_MAGIC, 0xF0)  # argument: the token of the spawn. Returns the mailbox
 TA_IOC_NEXT = _IO(TEE_IOC_MAGIC, 0xF1)  # done with the last command; returns the next one's code
 TA_IOC_WAIT = _IO(TEE_IOC_MAGIC, 0xF2)  # argument: milliseconds, -1 for ever. 1 if cancelled
+TA_IOC_REQUEST = _IO(TEE_IOC_MAGIC, 0xF3)  # argument: RQ_*. Returns 0, the result is in the block
 
 # Commands
 TA_CREATE = 1  # load the service from the descriptor in FUNC and create the instance
@@ -25,6 +26,14 @@ TA_INVOKE = 3
 TA_CLOSE_SESSION = 4
 TA_UNMAP = 5  # no result: only the maps are dropped
 TA_DESTROY = 6  # call the destroy entry point; the process ends
+
+# Requests: what a service asks of the TEE while it is at work for a command
+RQ_OPEN_TA_SESSION = 1
+RQ_INVOKE_TA_COMMAND = 2
+RQ_CLOSE_TA_SESSION = 3
+RQ_CALL_WINDOW = 4  # FUNC: bytes; then the descriptor of the call window, SIZE its bytes
+RQ_GET_PERSISTENT_TIME = 5
+RQ_SET_PERSISTENT_TIME = 6
 
 MAILBOX_SIZE = 4096
 LOG_LINE_MAX = 2048  # bytes; longer lines are cut
@@ -44,6 +53,7 @@ MAX_UNMAPS = 64
 M_LOGIN = 120
 M_CLIENT_UUID = 122  # two words: 16 bytes as they are
 M_UUID = 124  # of the service itself
+M_MEMORY_LIMIT = 126  # create: bytes of private memory that the process may have
 # Result:
 M_RET = 4
 M_FLAGS = 5  # R_*
@@ -52,3 +62,24 @@ R_LOGGED = 1  # lines were written to the log during this command
 
 NULL_KEY = 0  # a NULL memory reference
 WINDOW_KEY = 1  # the window that registered memory is copied through
+
+# The request block: words of its own, so that those of the command stay as they are. Request:
+Q_BLOCK = 128  # its first word
+Q_WORDS = 22
+Q_SESSION = 130  # invoke, close; and the result of open
+Q_FUNC = 131  # invoke: the command; call window: bytes, then the descriptor
+Q_TIMEOUT = 132  # milliseconds until the called service is asked to end, 2**32 - 1 never
+Q_UNMASKED = 133  # a cancellation of the caller's own command goes on to the called one
+Q_UUID = 134  # two words: 16 bytes as they are
+Q_PARAM_TYPES = 136
+Q_PARAMS = 137  # four times a, b, c: value a, b, -; memref offset, size, 1 or 0 for NULL
+Q_SECONDS = 137  # of a time; 64 bits, for it may overflow what TEE_Time holds
+Q_MILLIS = 138
+Q_SIZE = 149
+# Result:
+Q_RET = 128
+Q_ORIGIN = 129
+
+# Bytes that the references of one call to another service may need together. Private memory is
+# copied, so this bounds what gentee holds for a service.
+MAX_CALL_WINDOW = 64 << 20

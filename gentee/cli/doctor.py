@@ -63,6 +63,7 @@ def examine() -> tuple[str, list[Check]]:
         probes.watches(),
         probes.descriptors(),
         probes.pipes(),
+        *probes.confinement(),
         probes.setuid_programs(auto),
         probes.real_devices(),
     ]

@@ -11,7 +11,9 @@ from gentee.errors import UserError
 COMMANDS = {
     "run": "run a program that sees /dev/tee0",
     "ls": "list the trusted services and the drivers that there are",
+    "ta": "pack, sign and inspect images of trusted services; make keys",
     "doctor": "say what this machine has, what it lacks, and what to do about it",
+    "include-dir": "print the folder of the C header gentee/tee.h",
     "version": "print the versions of gentee, Python and the kernel",
 }
 
@@ -70,8 +72,12 @@ def _command(arguments: list[str]) -> int:
         from gentee.cli.run import main as command
     elif name == "ls":
         from gentee.cli.ls import main as command
+    elif name == "ta":
+        from gentee.cli.ta import main as command
     elif name == "doctor":
         from gentee.cli.doctor import main as command
+    elif name == "include-dir":
+        from gentee.cli.include_dir import main as command
     elif name == "version":
         from gentee.cli.version import main as command
     else:

@@ -40,10 +40,22 @@ HELP = Option("--help", "print this text", short="-h")
 
 
 class Command:
-    """How a command is called: ``usage`` is what follows the options."""
+    """How a command is called: ``usage`` is what follows the options.
 
-    def __init__(self, name: str, summary: str, options: Sequence[Option], usage: str = "") -> None:
+    :param mixed: options may also stand between and behind the words.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        options: Sequence[Option],
+        usage: str = "",
+        *,
+        mixed: bool = False,
+    ) -> None:
         self.name = name
+        self.mixed = mixed
         self.summary = summary
         self.options = (*options, HELP)
         self.usage = usage
@@ -60,7 +72,11 @@ class Command:
                 position += 1
                 break
             if not word.startswith("-") or word == "-":
-                break
+                if not self.mixed:
+                    break
+                given.words.append(word)
+                position += 1
+                continue
             position += 1
             name, equals, value = word.partition("=")
             if word.startswith("--"):
@@ -88,7 +104,7 @@ class Command:
                 choices = ", ".join(option.choices)
                 raise self.error(f"{option.name} cannot be {value!r}", f"it can be {choices}")
             given.add(option, value)
-        given.words = list(arguments[position:])
+        given.words += arguments[position:]
         if given.words and not self.usage and not given.has("--help"):
             raise self.error(f"what to do with {given.words[0]!r}?")
         return given

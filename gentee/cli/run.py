@@ -40,6 +40,17 @@ COMMAND = Command(
             choices=("auto", "namespace", "open"),
         ),
         Option(
+            "--memory-limit",
+            "MiB of private memory that each service may have, by default 64",
+            metavar="MIB",
+        ),
+        Option(
+            "--cpu-limit",
+            "seconds of CPU time that one command of a service may take, by default 60; 0 for no "
+            "limit",
+            metavar="SECONDS",
+        ),
+        Option(
             "--log-level",
             "the least important lines of services to show, by default debug",
             choices=LOG_LEVELS,
@@ -70,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     if not given.words:
         raise COMMAND.error("no program to run", "such as: gentee run -- ./client")
     ta_dirs = [*map(service_folder, given.all("--ta-dir")), examples_folder()]
+    limits = service_limits(given.value("--memory-limit", ""), given.value("--cpu-limit", ""))
     level = given.value("--log-level", "debug")
     way = given.value("--device-way", "auto")
     check_machine()
@@ -87,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     gc.freeze()
     if given.has("--ta-dir"):
         _tell_problems(ta_dirs)
-    options: dict[str, object] = {"ta_dirs": ta_dirs, "reg_mem": given.has("--reg-mem")}
+    options: dict[str, object] = {"ta_dirs": ta_dirs, "reg_mem": given.has("--reg-mem"), **limits}
     run = Run(
         given.words,
         [(driver, options) for driver in drivers],
@@ -144,10 +156,33 @@ def service_folder(folder: str) -> str:
     return folder
 
 
+_LEAST_MEMORY = 16  # MiB: the interpreter's own, and some room
+
+
+def service_limits(memory: str, cpu: str) -> dict[str, object]:
+    """The driver's options for limits that were given; UserError for what is none."""
+    limits: dict[str, object] = {}
+    if memory:
+        if not memory.isdecimal() or not _LEAST_MEMORY <= int(memory) < 1 << 20:
+            raise UserError(
+                f"--memory-limit {memory}: not a number of MiB from {_LEAST_MEMORY} up",
+                "such as: --memory-limit 128",
+            )
+        limits["memory_limit"] = int(memory)
+    if cpu:
+        whole, _, part = cpu.partition(".")
+        if not (whole + part).isdecimal() or len(cpu) > 9:
+            raise UserError(
+                f"--cpu-limit {cpu}: not a number of seconds", "such as: --cpu-limit 5; 0 for none"
+            )
+        limits["cpu_limit"] = float(cpu)
+    return limits
+
+
 def _tell_problems(ta_dirs: Sequence[str]) -> None:
     from gentee.device.host import TerminalLog, printable
     from gentee.secure.store import TaStore
 
     terminal = TerminalLog()
-    for problem in TaStore(ta_dirs).problems():
+    for problem in TaStore(ta_dirs).problems(images=False):
         terminal.warn(f"not offered: {printable(problem)}")

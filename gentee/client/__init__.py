@@ -15,6 +15,9 @@ TEEC_RegisterSharedMemory          ``SharedMemory.register(context, buffer)``
 TEEC_ReleaseSharedMemory           ``SharedMemory.release()``, or leaving ``with``
 TEEC_Result and its origin         :class:`gentee.errors.TeeError`
 =================================  ===============================================
+
+and what <gentee/tee.h> has besides: ``Context.task``, ``load``, ``services``, ``find``, ``map``,
+and ``SharedMemory.free``.
 """
 
 from gentee.abi.gp import (
@@ -31,6 +34,7 @@ from gentee.client.doors import Door
 from gentee.client.memory import INOUT, INPUT, OUTPUT, SharedMemory
 from gentee.client.operation import Operation
 from gentee.client.params import MemRef, Out, Parameter, TempRef, Value
+from gentee.client.services import ServiceInfo
 from gentee.client.session import Session
 from gentee.errors import TeeError
 
@@ -46,6 +50,7 @@ __all__ = [
     "TempRef",
     "MemRef",
     "Out",
+    "ServiceInfo",
     "INPUT",
     "OUTPUT",
     "INOUT",

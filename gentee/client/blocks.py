@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from gentee.abi.gp import TEEC_ORIGIN_API
 from gentee.abi.linux_tee import TEE_GEN_CAP_REG_MEM
-from gentee.client.doors import Door, DoorMemory
+from gentee.client.doors import Door, DoorMemory, comms_error
 from gentee.errors import GenericError, OutOfMemory
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ class _OwnPages(DoorMemory):
         self.id = self._registered.id
         self.view = memoryview(self._map)
 
+    def free(self) -> None:
+        self._registered.free()
+
     def release(self) -> None:
         self._registered.release()
         try:
@@ -171,6 +174,20 @@ class Block:
                 raise GenericError(detail, TEEC_ORIGIN_API) from error
             raise OutOfMemory(detail, TEEC_ORIGIN_API) from error
         return cls(memory, view, memory.view[: view.nbytes], source)
+
+    @classmethod
+    def map(cls, door: Door, buffer: "ReadableBuffer", flags: int) -> "Block":
+        """Memory of the client, where it is; OutOfMemory or BadParameters (origin API)."""
+        view = memoryview(buffer).cast("B")
+        try:
+            return cls(door.mem_map(view, flags), view, None, None)
+        except OSError as error:
+            raise comms_error(error, TEEC_ORIGIN_API) from error
+
+    def free(self) -> None:
+        """The TEE forgets the memory now. OSError as the door fails."""
+        if self._memory is not None:
+            self._memory.free()
 
     def copy_in(self, offset: int, size: int) -> None:
         """Before a call: the TEE's bytes become the client's."""

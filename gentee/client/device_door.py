@@ -20,7 +20,22 @@ import mmap
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from gentee.abi.gp import TEEC_ORIGIN_API
+from gentee.abi.gentee_tee import (
+    TEE_IOC_GET_TS_LIST,
+    TEE_IOC_LOAD_TS,
+    TEE_IOC_MEM_MAP,
+    TEE_IOC_MEM_UNMAP,
+    TEE_IOC_SHM_FREE,
+    TEE_IOC_TASK,
+    TEE_IOCTL_GET_TS_LIST_DATA,
+    TEE_IOCTL_LOAD_TS_DATA,
+    TEE_IOCTL_MEM_MAP_DATA,
+    TEE_IOCTL_MEM_UNMAP_DATA,
+    TEE_IOCTL_SHM_FREE_DATA,
+    TEE_IOCTL_TASK_ARG,
+    TEE_TS_INFO,
+)
+from gentee.abi.gp import TEE_ERROR_SHORT_BUFFER, TEEC_ORIGIN_API
 from gentee.abi.linux_tee import (
     TEE_IOC_CANCEL,
     TEE_IOC_CLOSE_SESSION,
@@ -40,10 +55,10 @@ from gentee.abi.linux_tee import (
 )
 from gentee.client.doors import NUM_WORDS, PARAM_WORDS, Door, DoorMemory, is_wanted
 from gentee.errors import ItemNotFound
-from gentee.linux.buffers import PinnedBuffer
+from gentee.linux.buffers import PinnedBuffer, address_of
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _MAX_DEVICES = 10  # libteec tries as many
 
@@ -51,19 +66,22 @@ _NUM_PARAMS = NUM_WORDS // PARAM_WORDS
 _WORDS = Struct(f"<{NUM_WORDS}Q")
 _OPEN_SIZE = TEE_IOCTL_OPEN_SESSION_ARG.size
 _INVOKE_SIZE = TEE_IOCTL_INVOKE_ARG.size
+_TASK_SIZE = TEE_IOCTL_TASK_ARG.size
+_FIRST_ROOM = 16  # services that a list has room for before the TEE was asked
 
 
 class _ArgBlock:
     """Room for the argument of one call at a time, with the struct tee_ioctl_buf_data for it."""
 
-    __slots__ = ("data", "invoke", "open", "pinned")
+    __slots__ = ("data", "invoke", "open", "pinned", "task")
 
     def __init__(self) -> None:
-        self.data = bytearray(_OPEN_SIZE + _WORDS.size)
+        self.data = bytearray(max(_OPEN_SIZE, _TASK_SIZE) + _WORDS.size)
         self.pinned = PinnedBuffer(self.data)
         address = self.pinned.address
         self.open = TEE_IOCTL_BUF_DATA.pack(address, _OPEN_SIZE + _WORDS.size)
         self.invoke = TEE_IOCTL_BUF_DATA.pack(address, _INVOKE_SIZE + _WORDS.size)
+        self.task = TEE_IOCTL_BUF_DATA.pack(address, _TASK_SIZE + _WORDS.size)
 
 
 class DeviceDoor(Door):
@@ -164,7 +182,7 @@ class DeviceDoor(Door):
         data = bytearray(TEE_IOCTL_SHM_ALLOC_DATA.pack(size, 0, 0))
         with io.FileIO(fcntl.ioctl(self._fd(), TEE_IOC_SHM_ALLOC, data), "r+") as shm:
             rounded_size, _flags, shm_id = TEE_IOCTL_SHM_ALLOC_DATA.unpack(data)
-            return _MappedMemory(shm_id, mmap.mmap(shm.fileno(), rounded_size))
+            return _MappedMemory(self, shm_id, mmap.mmap(shm.fileno(), rounded_size))
 
     def shm_register(self, buffer: "WriteableBuffer") -> DoorMemory:
         pinned = PinnedBuffer(buffer)
@@ -175,19 +193,87 @@ class DeviceDoor(Door):
             pinned.release()
             raise
         _address, _length, _flags, shm_id = TEE_IOCTL_SHM_REGISTER_DATA.unpack(data)
-        return _RegisteredMemory(shm_id, shm, pinned)
+        return _RegisteredMemory(self, shm_id, shm, pinned)
 
     def close(self) -> None:
         self._file.close()
+
+    def task(
+        self,
+        uuid: bytes,
+        func: int,
+        login: int,
+        data: bytes,
+        cancel_id: int,
+        words: list[int],
+    ) -> tuple[int, int]:
+        block = self._take_block()
+        try:
+            TEE_IOCTL_TASK_ARG.pack_into(
+                block.data, 0, uuid, data, login, cancel_id, func, 0, 0, 0, _NUM_PARAMS, 0
+            )
+            _WORDS.pack_into(block.data, _TASK_SIZE, *words)
+            fcntl.ioctl(self._fd(), TEE_IOC_TASK, block.task)
+            answer = TEE_IOCTL_TASK_ARG.unpack_from(block.data)
+            words[:] = _WORDS.unpack_from(block.data, _TASK_SIZE)
+        finally:
+            self._blocks.append(block)
+        return answer[6], answer[7]
+
+    def mem_map(self, buffer: "ReadableBuffer", flags: int) -> DoorMemory:
+        view = memoryview(buffer).cast("B")  # holds the buffer in its place
+        data = bytearray(TEE_IOCTL_MEM_MAP_DATA.pack(address_of(view), view.nbytes, flags, 0))
+        fcntl.ioctl(self._fd(), TEE_IOC_MEM_MAP, data)
+        return _Mapping(self, TEE_IOCTL_MEM_MAP_DATA.unpack(data)[3], view)
+
+    def mem_unmap(self, mapping_id: int) -> None:
+        """TEE_IOC_MEM_UNMAP."""
+        fcntl.ioctl(self._fd(), TEE_IOC_MEM_UNMAP, TEE_IOCTL_MEM_UNMAP_DATA.pack(mapping_id, 0))
+
+    def shm_free(self, shm_id: int) -> None:
+        """TEE_IOC_SHM_FREE."""
+        fcntl.ioctl(self._fd(), TEE_IOC_SHM_FREE, TEE_IOCTL_SHM_FREE_DATA.pack(shm_id, 0))
+
+    def load_ts(self, image: bytes) -> tuple[int, int, bytes, int]:
+        data = bytearray(
+            TEE_IOCTL_LOAD_TS_DATA.pack(address_of(image), len(image), 0, 0, bytes(16), 0, 0)
+        )
+        fcntl.ioctl(self._fd(), TEE_IOC_LOAD_TS, data)
+        fields = TEE_IOCTL_LOAD_TS_DATA.unpack(data)
+        version, uuid, ret, ret_origin = fields[3:]
+        return ret, ret_origin, uuid, version
+
+    def get_ts_list(self, name: bytes, api: bytes) -> tuple[int, int, list[bytes]]:
+        entry_size, room = TEE_TS_INFO.size, _FIRST_ROOM
+        while True:
+            entries = bytearray(entry_size * room)
+            pinned = PinnedBuffer(entries)
+            head = (pinned.address, len(entries), 0, entry_size, 0, 0, 0, 0)
+            data = bytearray(TEE_IOCTL_GET_TS_LIST_DATA.pack(*head, name, api))
+            try:
+                fcntl.ioctl(self._fd(), TEE_IOC_GET_TS_LIST, data)
+            finally:
+                pinned.release()
+            fields = TEE_IOCTL_GET_TS_LIST_DATA.unpack(data)
+            count, ret, ret_origin = fields[4:7]
+            if ret != TEE_ERROR_SHORT_BUFFER or count <= room:
+                break
+            room = count + _FIRST_ROOM  # there may be more by then
+        starts = range(0, entry_size * min(count, room), entry_size)
+        return ret, ret_origin, [bytes(entries[at : at + entry_size]) for at in starts]
 
 
 class _MappedMemory(DoorMemory):
     """Pages of the TEE's, mapped here."""
 
-    def __init__(self, shm_id: int, mapping: mmap.mmap) -> None:
+    def __init__(self, door: DeviceDoor, shm_id: int, mapping: mmap.mmap) -> None:
+        self._door = door
         self.id = shm_id
         self.view = memoryview(mapping)
         self._mapping = mapping
+
+    def free(self) -> None:
+        self._door.shm_free(self.id)
 
     def release(self) -> None:
         try:
@@ -200,12 +286,34 @@ class _MappedMemory(DoorMemory):
 class _RegisteredMemory(DoorMemory):
     """Memory of this process that the TEE may use until its descriptor is closed."""
 
-    def __init__(self, shm_id: int, shm: io.FileIO, pinned: PinnedBuffer) -> None:
+    def __init__(self, door: DeviceDoor, shm_id: int, shm: io.FileIO, pinned: PinnedBuffer) -> None:
+        self._door = door
         self.id = shm_id
         self.view = pinned.view
         self._shm = shm
         self._pinned = pinned
 
+    def free(self) -> None:
+        self._door.shm_free(self.id)
+
     def release(self) -> None:
         self._shm.close()
         self._pinned.release()
+
+
+class _Mapping(DoorMemory):
+    """Memory of this process that the TEE may use until it is unmapped."""
+
+    def __init__(self, door: DeviceDoor, mapping_id: int, view: memoryview) -> None:
+        self.id = mapping_id
+        self.view = view
+        self._door: DeviceDoor | None = door
+
+    def release(self) -> None:
+        door, self._door = self._door, None
+        if door is not None:
+            try:
+                door.mem_unmap(self.id)
+            except OSError:  # it ended with its context
+                pass
+            self.view.release()

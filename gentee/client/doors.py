@@ -19,7 +19,7 @@ from gentee.abi.linux_tee import (
 from gentee.errors import BadParameters, GenericError, OutOfMemory, TeeError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 # A call always has four parameters; attr, a, b and c of each stand one after the other.
 PARAM_WORDS = 4
@@ -37,6 +37,10 @@ class DoorMemory(ABC):
     @abstractmethod
     def release(self) -> None:
         """The TEE forgets it. Twice is once."""
+
+    def free(self) -> None:
+        """TEE_IOC_SHM_FREE: the TEE forgets it, ``view`` stays until :meth:`release`."""
+        raise OSError(errno.EINVAL, "this memory cannot be freed")
 
 
 class Door(ABC):
@@ -81,6 +85,32 @@ class Door(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the context. Twice is once."""
+
+    # Of <gentee/tee.h>. A door whose TEE lacks them fails as such a TEE does.
+
+    def task(
+        self,
+        uuid: bytes,
+        func: int,
+        login: int,
+        data: bytes,
+        cancel_id: int,
+        words: list[int],
+    ) -> tuple[int, int]:
+        """TEE_IOC_TASK; returns ret and ret_origin, ``words`` are updated in place."""
+        raise OSError(errno.EINVAL, "TEE_IOC_TASK")
+
+    def mem_map(self, buffer: "ReadableBuffer", flags: int) -> DoorMemory:
+        """TEE_IOC_MEM_MAP of a buffer that is not empty; it stays in its place meanwhile."""
+        raise OSError(errno.EINVAL, "TEE_IOC_MEM_MAP")
+
+    def load_ts(self, image: bytes) -> tuple[int, int, bytes, int]:
+        """TEE_IOC_LOAD_TS; returns ret, ret_origin, UUID and version."""
+        raise OSError(errno.EINVAL, "TEE_IOC_LOAD_TS")
+
+    def get_ts_list(self, name: bytes, api: bytes) -> tuple[int, int, list[bytes]]:
+        """TEE_IOC_GET_TS_LIST; returns ret, ret_origin and a struct tee_ts_info each."""
+        raise OSError(errno.EINVAL, "TEE_IOC_GET_TS_LIST")
 
 
 def is_wanted(version: Version, name: str | None) -> bool:

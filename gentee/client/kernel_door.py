@@ -9,17 +9,17 @@ import errno
 from struct import Struct
 from typing import TYPE_CHECKING
 
-from gentee.abi.gp import TEEC_ORIGIN_API
+from gentee.abi.gp import TEE_ORIGIN_TEE, TEE_SUCCESS, TEEC_ORIGIN_API
 from gentee.client.doors import NUM_WORDS, PARAM_WORDS, Door, DoorMemory, is_wanted
 from gentee.core.context import teedev_open
 from gentee.core.device import DeviceRegistry
 from gentee.core.params import TeeParam, params_from_user, params_put
 from gentee.core.shm import TeeShm
-from gentee.device import kernel
-from gentee.errors import ItemNotFound
+from gentee.device import kernel, kernel_ext
+from gentee.errors import ItemNotFound, TeeError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _WORDS = Struct(f"<{NUM_WORDS}Q")
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -96,9 +96,65 @@ class KernelDoor(Door):
     def close(self) -> None:
         kernel.tee_client_close_context(self._ctx)
 
+    def task(
+        self,
+        uuid: bytes,
+        func: int,
+        login: int,
+        data: bytes,
+        cancel_id: int,
+        words: list[int],
+    ) -> tuple[int, int]:
+        params = params_from_user(self._ctx, _WORDS.pack(*words), 0, NUM_WORDS // PARAM_WORDS)
+        try:
+            arg = kernel_ext.TeeIoctlTaskArg(uuid, func, login, data, cancel_id)
+            kernel_ext.tee_client_task(self._ctx, arg, params)
+            _update(words, params)
+        finally:
+            params_put(params)
+        return arg.ret, arg.ret_origin
+
+    def mem_map(self, buffer: "ReadableBuffer", flags: int) -> DoorMemory:
+        view = memoryview(buffer).cast("B")
+        return _KernelMapping(kernel_ext.tee_client_mem_map(self._ctx, view, flags), view)
+
+    def load_ts(self, image: bytes) -> tuple[int, int, bytes, int]:
+        arg = kernel_ext.TeeIoctlLoadTsData(image)
+        kernel_ext.tee_client_load_ts(self._ctx, arg)
+        return arg.ret, arg.ret_origin, arg.uuid, arg.version
+
+    def get_ts_list(self, name: bytes, api: bytes) -> tuple[int, int, list[bytes]]:
+        try:
+            found = kernel_ext.tee_client_get_ts_list(self._ctx, name.decode(), api.decode())
+        except TeeError as error:
+            return error.code, error.origin or TEE_ORIGIN_TEE, []
+        return TEE_SUCCESS, TEE_ORIGIN_TEE, [info.pack() for info in found]
+
 
 class _KernelMemory(DoorMemory):
     """A TeeShm and its bytes."""
+
+    def __init__(self, shm: TeeShm, view: memoryview) -> None:
+        self.id = shm.id
+        self.view = view
+        self._shm: TeeShm | None = shm
+
+    def free(self) -> None:
+        if self._shm is not None:
+            kernel_ext.tee_client_shm_free(self._shm)
+
+    def release(self) -> None:
+        shm, self._shm = self._shm, None
+        if shm is not None:
+            try:
+                self.view.release()
+            except BufferError:  # somebody still looks at it: it goes with the last who does
+                pass
+            kernel.tee_shm_free(shm)
+
+
+class _KernelMapping(DoorMemory):
+    """A mapping and its bytes."""
 
     def __init__(self, shm: TeeShm, view: memoryview) -> None:
         self.id = shm.id
@@ -109,10 +165,10 @@ class _KernelMemory(DoorMemory):
         shm, self._shm = self._shm, None
         if shm is not None:
             try:
-                self.view.release()
-            except BufferError:  # somebody still looks at it: it goes with the last who does
+                kernel_ext.tee_client_mem_unmap(shm)
+            except OSError:  # it ended with its context
                 pass
-            kernel.tee_shm_free(shm)
+            self.view.release()
 
 
 def _update(words: list[int], params: list[TeeParam]) -> None:

@@ -3,8 +3,10 @@
 
 from typing import TYPE_CHECKING
 
+from gentee.abi.gentee_tee import TEE_MEM_MAP_READ, TEE_MEM_MAP_WRITE
 from gentee.abi.gp import TEEC_MEM_INPUT, TEEC_MEM_OUTPUT, TEEC_ORIGIN_API
 from gentee.client.blocks import Block, MemorySource
+from gentee.client.doors import comms_error
 from gentee.errors import BadParameters, BadState
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class SharedMemory:
         self.flags = flags
         self.size = block.size
         self._block: Block | None = block
+        self._freed = False
         try:
             context._remember(self)
         except BaseException:
@@ -71,17 +74,54 @@ class SharedMemory:
             raise BadParameters("output into a read-only buffer", TEEC_ORIGIN_API)
         return cls(context, Block.register(MemorySource(context.door), buffer), flags)
 
+    @classmethod
+    def map(
+        cls, context: "Context", buffer: "ReadableBuffer", flags: int = INOUT
+    ) -> "SharedMemory":
+        """TEE_IOC_MEM_MAP of <gentee/tee.h>: as :meth:`register`, with directions that are kept.
+
+        The TEE reads of it only what ``flags`` allow (INPUT), and writes likewise (OUTPUT).
+
+        :param buffer: contiguous, not empty; writable unless ``flags`` are INPUT.
+        :raises TeeError: OutOfMemory; BadParameters for the flags, and from a TEE without the
+            operation; origin API.
+        """
+        check_direction(flags)
+        if flags & OUTPUT and memoryview(buffer).readonly:
+            raise BadParameters("output into a read-only buffer", TEEC_ORIGIN_API)
+        map_flags = TEE_MEM_MAP_READ if flags & INPUT else 0
+        map_flags |= TEE_MEM_MAP_WRITE if flags & OUTPUT else 0
+        return cls(context, Block.map(context.door, buffer, map_flags), flags)
+
     @property
     def block(self) -> Block:
         """For memory references: what the TEE knows. BadState (origin API) after release."""
-        if self._block is None:
+        if self._block is None or self._freed:
             raise BadState("shared memory that was released", TEEC_ORIGIN_API)
         return self._block
 
     @property
     def buffer(self) -> memoryview:
         """The bytes, ``size`` of them."""
-        return self.block.buffer
+        if self._block is None:
+            raise BadState("shared memory that was released", TEEC_ORIGIN_API)
+        return self._block.buffer
+
+    def free(self) -> None:
+        """TEE_IOC_SHM_FREE of <gentee/tee.h>: the TEE lets go, ``buffer`` stays until `release`.
+
+        A call under way that uses the memory keeps it until it ends. Twice is once. For a mapping
+        there is only :meth:`release`.
+
+        :raises TeeError: BadParameters (origin API) from a TEE without the operation.
+        """
+        if self._freed or self._block is None:
+            return
+        try:
+            self._block.free()
+        except OSError as error:
+            raise comms_error(error, TEEC_ORIGIN_API) from error
+        self._freed = True
 
     def release(self) -> None:
         """TEEC_ReleaseSharedMemory. Slices of ``buffer`` that are still in use stay readable.
@@ -105,5 +145,8 @@ class SharedMemory:
         self.release()
 
     def __repr__(self) -> str:
-        state = "released" if self._block is None else f"id {self._block.id}"
+        if self._block is None:
+            state = "released"
+        else:
+            state = "freed" if self._freed else f"id {self._block.id}"
         return f"<SharedMemory {self.size} bytes, {state}>"

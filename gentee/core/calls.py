@@ -13,7 +13,7 @@ from gentee.abi.gp import TEE_ERROR_OUT_OF_MEMORY, TEE_ORIGIN_TEE, TEE_SUCCESS
 from gentee.core.context import TeeContext, TeeSession, end_session
 from gentee.core.driver import PENDING, OpResult
 from gentee.core.params import TeeParam
-from gentee.core.workers import WORKERS
+from gentee.core.workers import WORKERS, Workers
 from gentee.errors import TeeError
 
 TYPE_CHECKING = False
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from gentee.core.driver import TeeDriverOps
 
 Done = Callable[["Any"], None]
+
+# As the session of a call: none that a client can name. Such a call is made of others.
+NO_SESSION = -1
 
 
 class CallArg:
@@ -84,6 +87,15 @@ class CallArg:
             WORKERS.submit(lambda: self._run(operation, *args))
         else:
             self._run(operation, *args)
+
+    def run_in(self, workers: Workers, operation: Callable[[], OpResult]) -> None:
+        """As :meth:`run`, in a thread of ``workers``: for what may wait in any driver."""
+        self.ctx.pending.add(self)
+        if self.ctx.releasing:
+            self.error = errno.EBADF
+            self.complete()
+        else:
+            workers.submit(lambda: self._run(operation))
 
     def _run(self, operation: Callable[..., OpResult], *args: "Any") -> None:
         try:
@@ -217,10 +229,17 @@ def close_session(ctx: TeeContext, session_id: int) -> None:
 
 
 def cancel(ctx: TeeContext, cancel_id: int, session_id: int) -> None:
-    """TEE_IOC_CANCEL. ``session_id`` 0 means an open that is under way; EINVAL if unknown."""
+    """TEE_IOC_CANCEL; EINVAL for an unknown session.
+
+    ``session_id`` 0 means an open that is under way, or a task in whichever phase.
+    """
     if session_id and session_id not in ctx.sessions:
         raise OSError(errno.EINVAL, "session")
     ctx.teedev.ops.cancel_req(ctx, cancel_id, session_id)
+    if not session_id:
+        for task in find_pending(ctx, cancel_id, NO_SESSION):
+            if task.cancel is not None:
+                task.cancel()
 
 
 def find_pending(ctx: TeeContext, cancel_id: int, session_id: int) -> list[CallArg]:

@@ -98,9 +98,15 @@ class TeeContext:
 
     def forget_shm(self, shm: "TeeShm") -> None:
         """The opposite; the device's mutex is held."""
-        if self.shms.pop(shm.id, None) is not None:
-            self.shm_bytes -= shm.size
-            self.teedev.shm_bytes -= shm.size
+        self.forget_shm_id(shm)
+        self.shm_bytes -= shm.size
+        self.teedev.shm_bytes -= shm.size
+
+    def forget_shm_id(self, shm: "TeeShm") -> None:
+        """No further call finds ``shm``; the device's mutex is held. Twice is once."""
+        # By then the number may be that of another one.
+        if self.shms.get(shm.id) is shm:
+            del self.shms[shm.id]
             self.teedev.shm_ids.free(shm.id)
 
 
@@ -141,6 +147,7 @@ def end_session(ctx: TeeContext, session: TeeSession) -> None:
 def teedev_close_context(ctx: TeeContext) -> None:
     """The last descriptor of the context was closed: its sessions end, its shared memory stays.
 
+    Memory that was mapped (TEE_IOC_MEM_MAP) has no descriptor of its own, and ends here too.
     In Linux each shared buffer keeps its whole context alive. Here sessions end with the last
     descriptor, and each buffer at its own end; see docs/device-abi.md.
     """
@@ -152,11 +159,14 @@ def teedev_close_context(ctx: TeeContext) -> None:
         teedev.contexts.discard(ctx)
         sessions = list(ctx.sessions.values())
         ctx.sessions.clear()
+        mappings = [shm for shm in ctx.shms.values() if shm.is_mapping]
     for arg in tuple(ctx.pending):
         arg.abandon()
     try:
         for session in sessions:
             end_session(ctx, session)
+        for shm in mappings:
+            shm.put_owner()
         teedev.ops.close_context(ctx)
     finally:
         teedev.ops.release(ctx)

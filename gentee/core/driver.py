@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gentee.core.host import Host
     from gentee.core.params import TeeParam
     from gentee.core.shm import TeeShm, TeeShmPool
+    from gentee.core.trusted_services import LoadTsArg, TsInfo
 
 ENOTSUPP = 524  # the kernel's own errno for an absent shm_register; user space sees the number
 
@@ -193,6 +194,17 @@ class TeeDriverOps(ABC):
     def supp_send(self, ctx: "TeeContext", ret: int, params: "list[TeeParam]") -> None:
         """Called for the supplicant to send a response."""
         raise OSError(errno.EINVAL, "supp_send")
+
+    def load_ts(self, ctx: "TeeContext", arg: "LoadTsArg") -> OpResult:
+        """Verifies and installs the service of ``arg.image``; sets ``arg.uuid``, ``arg.version``.
+
+        Called in a thread of its own: it may wait.
+        """
+        raise OSError(errno.EINVAL, "load_ts")
+
+    def get_ts_list(self, ctx: "TeeContext") -> "list[TsInfo]":
+        """The trusted services that there are. Called in a thread of its own: it may wait."""
+        raise OSError(errno.EINVAL, "get_ts_list")
 
     def shm_register(self, ctx: "TeeContext", shm: "TeeShm") -> None:
         """Registers shared memory buffer in TEE."""

@@ -25,6 +25,7 @@ from gentee.abi.linux_tee import (
     TEE_MAX_ARG_SIZE,
     TEE_MEMREF_NULL,
 )
+from gentee.core.shm import TEE_SHM_LIMITED, TEE_SHM_NO_READ, TEE_SHM_NO_WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +113,22 @@ def memref_from_user(ctx: "TeeContext", param: TeeParam, c: int) -> None:
     if param.a + param.b > shm.size:
         shm.put()
         raise OSError(errno.EINVAL, "memref beyond the shared memory")
+    if shm.flags & TEE_SHM_LIMITED:
+        try:
+            check_direction(param, shm)
+        except OSError:
+            shm.put()
+            raise
     param.shm = shm
+
+
+def check_direction(param: TeeParam, shm: "TeeShm") -> None:
+    """EACCES for a memref that goes against the directions of mapped memory."""
+    kind = param.attr & TEE_IOCTL_PARAM_ATTR_TYPE_MASK
+    if (shm.flags & TEE_SHM_NO_READ and kind != TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_OUTPUT) or (
+        shm.flags & TEE_SHM_NO_WRITE and kind != TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
+    ):
+        raise OSError(errno.EACCES, "direction of a mapping")
 
 
 def params_from_user(

@@ -2,7 +2,8 @@
 """Shared memory (tee_shm.c): allocated by the TEE, registered by the client, or brought as a file.
 
 ``TeeShm`` counts references as the kernel does: one for the client's descriptor, one for each call
-that uses it. What its bytes are depends on the kind:
+that uses it. A client can give memory back before it closes the descriptor (:func:`free`). What its
+bytes are depends on the kind:
 
 - allocated, or a sealed memfd: real shared pages. ``fd`` can be mapped by who serves the call;
 - registered client memory, or a file that is not sealed: ``fd`` is -1, and whoever serves a call
@@ -28,6 +29,12 @@ TEE_SHM_POOL = 1 << 2
 TEE_SHM_PRIV = 1 << 3
 TEE_SHM_DMA_BUF = 1 << 4
 
+# Of our own: memory that is mapped (TEE_IOC_MEM_MAP), and what the TEE may not do with it.
+TEE_SHM_MAPPING = 1 << 16
+TEE_SHM_NO_READ = 1 << 17
+TEE_SHM_NO_WRITE = 1 << 18
+TEE_SHM_LIMITED = TEE_SHM_NO_READ | TEE_SHM_NO_WRITE
+
 
 class Backing(ABC):
     """Bytes that are not ours to map: memory of a client, or a file that may change its size."""
@@ -52,7 +59,7 @@ class TeeShm:
     """A shared memory object (struct tee_shm). ``size`` is in bytes, ``id`` at least 1."""
 
     __slots__ = (
-        "_map", "backing", "ctx", "fd", "flags", "id", "pool", "priv",
+        "_map", "backing", "ctx", "fd", "flags", "freed", "id", "owned", "pool", "priv",
         "refcount", "size",
     )  # fmt: skip
 
@@ -61,7 +68,9 @@ class TeeShm:
         self.size = size
         self.flags = flags
         self.id = -1
-        self.refcount = 1  # protected by the device's mutex
+        self.refcount = 1  # protected by the device's mutex, as are the next two
+        self.owned = False  # the client has it, and its reference is among them
+        self.freed = False  # the client freed it, no further call will use it
         self.fd = -1
         self.backing: Backing | None = None
         self.pool: TeeShmPool | None = None
@@ -80,9 +89,31 @@ class TeeShm:
         with ctx.teedev.mutex:
             self.refcount -= 1
             if self.refcount:
-                return
-            ctx.forget_shm(self)
-        self._release()
+                # Of freed pages the last reference is the client's, for as long as it maps them.
+                if not self.freed or self.refcount > 1 or not self.owned or self.pool is None:
+                    return
+                end = self._withdraw
+            else:
+                ctx.forget_shm(self)
+                end = self._release
+        end()
+
+    def put_owner(self) -> None:
+        """Drop the client's reference. Twice is once."""
+        with self.ctx.teedev.mutex:
+            owned, self.owned = self.owned, False
+        if owned:
+            self.put()
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it came by TEE_IOC_MEM_MAP."""
+        return bool(self.flags & TEE_SHM_MAPPING)
+
+    def _withdraw(self) -> None:
+        """Freed pages that no call uses any more, while the client still has them."""
+        assert self.pool is not None
+        self.pool.withdraw(self)
 
     def view(self) -> memoryview:
         """The bytes, for code inside this program. Only of real shared pages."""
@@ -125,6 +156,12 @@ class TeeShmPool:
         shm.fd = create_shm(size)
         shm.size = size
 
+    def withdraw(self, shm: TeeShm) -> None:
+        """The client freed ``shm`` and may still have it mapped: let go, no call will use it.
+
+        :meth:`free` follows when the client's mapping ends.
+        """
+
     def free(self, shm: TeeShm) -> None:
         """``shm`` ends; its descriptor is closed afterwards."""
 
@@ -163,6 +200,7 @@ def tee_shm_alloc_user_buf(ctx: "TeeContext", size: int) -> TeeShm:
         with ctx.teedev.mutex:
             ctx.shm_bytes += shm.size - size
             ctx.teedev.shm_bytes += shm.size - size
+    shm.owned = True
     return shm
 
 
@@ -189,4 +227,60 @@ def tee_shm_register(
         with teedev.mutex:
             ctx.forget_shm(shm)
         raise
+    shm.owned = True
     return shm
+
+
+def tee_shm_free_user(ctx: "TeeContext", shm_id: int) -> None:
+    """Free shared memory before its descriptor is closed (TEE_IOC_SHM_FREE).
+
+    No further call finds it. What the client registered ends with the last call that uses it. Pages
+    that were allocated are the client's, and counted, until it has neither a descriptor nor a
+    mapping of them; the TEE lets go of them (``TeeShmPool.withdraw``) after that last call.
+
+    :raises OSError: EINVAL for an id that is not this context's, or that of a mapping.
+    """
+    with ctx.teedev.mutex:
+        shm = ctx.shms.get(shm_id)
+        if shm is None or shm.is_mapping or not shm.owned:
+            raise OSError(errno.EINVAL, "shm id")
+        ctx.forget_shm_id(shm)
+        shm.freed = True
+        withdraw = shm.pool is not None and shm.refcount == 1
+    if shm.pool is None:
+        shm.put_owner()
+    elif withdraw:
+        shm._withdraw()
+
+
+def tee_shm_map(ctx: "TeeContext", size: int, flags: int, backing: Backing) -> TeeShm:
+    """Map memory of the client (TEE_IOC_MEM_MAP), until :func:`tee_shm_unmap` or the context ends.
+
+    :param flags: TEE_SHM_NO_READ or TEE_SHM_NO_WRITE, for what the TEE may not do.
+    :param backing: closed at the end of the mapping, and where this fails.
+    :raises OSError: as :func:`tee_shm_register`; EBADF when the context ends meanwhile.
+    """
+    flags |= TEE_SHM_DYNAMIC | TEE_SHM_MAPPING
+    try:
+        shm = tee_shm_register(ctx, size, flags, backing=backing)
+    except BaseException:
+        backing.close()
+        raise
+    if ctx.releasing:
+        # Whoever closes the context may have gone through its mappings before this was one.
+        shm.put_owner()
+        raise OSError(errno.EBADF, "the context is closed")
+    return shm
+
+
+def tee_shm_unmap(ctx: "TeeContext", shm_id: int) -> None:
+    """End a mapping (TEE_IOC_MEM_UNMAP); a call under way that uses it keeps it.
+
+    :raises OSError: EINVAL for an id that is not this context's, or not of a mapping.
+    """
+    with ctx.teedev.mutex:
+        shm = ctx.shms.get(shm_id)
+        if shm is None or not shm.is_mapping or not shm.owned:
+            raise OSError(errno.EINVAL, "id of a mapping")
+        ctx.forget_shm_id(shm)
+    shm.put_owner()

@@ -30,7 +30,7 @@ class Answers:
         self._watch = CloseWatch(events.call_later)
         events.add(self._watch.fd, self._watch.read, settle=self._watch.settle)
 
-    def _finish(self, arg: calls.CallArg, pieces: list[tuple[int, bytes]]) -> bool:
+    def finish(self, arg: calls.CallArg, pieces: list[tuple[int, bytes]]) -> bool:
         """Write ``pieces`` and let the ioctl return; whether the client got both."""
         notify_id, tid, _ = arg.door
         error = arg.error
@@ -52,10 +52,10 @@ class Answers:
         pieces = [(address + 12, _RET_ORIGIN(arg.ret, arg.ret_origin))]
         if params:
             pieces += params_to_user(params, address + 24)
-            self._finish(arg, pieces)
+            self.finish(arg, pieces)
             params_put(params)
         else:
-            self._finish(arg, pieces)
+            self.finish(arg, pieces)
 
     def opened(self, arg: calls.OpenSessionArg) -> None:
         """TEE_IOC_OPEN_SESSION is done. A session that the client cannot learn of is closed."""
@@ -63,7 +63,7 @@ class Answers:
         pieces = [(address + 40, _SESSION_RET_ORIGIN(arg.session, arg.ret, arg.ret_origin))]
         pieces += params_to_user(arg.params, address + 56)
         params = arg.params
-        if not self._finish(arg, pieces) and arg.ret == TEE_SUCCESS and arg.session:
+        if not self.finish(arg, pieces) and arg.ret == TEE_SUCCESS and arg.session:
             try:
                 calls.close_session(arg.ctx, arg.session)
             except OSError:  # the context was closed meanwhile, and the session with it
@@ -74,14 +74,14 @@ class Answers:
         """TEE_IOC_OBJECT_INVOKE is done."""
         address = arg.door[2]
         pieces = [(address + 12, _RET(arg.ret)), *params_to_user(arg.params, address + 24)]
-        self._finish(arg, pieces)
+        self.finish(arg, pieces)
         params_put(arg.params)
 
     def supp_received(self, arg: calls.SuppRecvArg) -> None:
         """TEE_IOC_SUPPL_RECV has a request."""
         address = arg.door[2]
         data = _FUNC_NUM_PARAMS(arg.func, len(arg.params)) + params_to_supp(arg.params)
-        if not self._finish(arg, [(address, data)]):
+        if not self.finish(arg, [(address, data)]):
             arg.abandon()  # the request waits for the next supplicant
 
     def answer_shm_file(self, notify_id: int, shm: TeeShm) -> None:
@@ -98,7 +98,7 @@ class Answers:
                 if not only_open(shm.fd):
                     return False
                 self._watch.remove(watch)
-                shm.put()
+                shm.put_owner()
                 return True
 
             watch = self._watch.add(shm.fd, closed)
@@ -120,7 +120,7 @@ class Answers:
 
         def closed() -> None:
             os.close(writer)
-            shm.put()
+            shm.put_owner()
 
         try:
             self.notifier.answer_fd(notify_id, reader)

@@ -11,9 +11,12 @@ from gentee.core.params import USER_ADDRESS_MAX
 from gentee.core.shm import (
     TEE_SHM_DMA_BUF,
     TEE_SHM_DYNAMIC,
+    TEE_SHM_NO_READ,
+    TEE_SHM_NO_WRITE,
     TEE_SHM_USER_MAPPED,
     Backing,
     TeeShm,
+    tee_shm_map,
     tee_shm_register,
 )
 from gentee.linux.shm import SEALS, WRITE_SEALS, memory_file_seals
@@ -44,6 +47,20 @@ class ClientMemory(Backing):
 
     def close(self) -> None:
         self._space.put()
+
+
+class WriteOnlyMemory(ClientMemory):
+    """Memory of a client that the TEE may not see: it starts from zeros."""
+
+    __slots__ = ()
+
+    def copy_in(self, offset: int, view: memoryview) -> None:
+        self._space.check_current(self._address + offset)
+        view[:] = bytes(len(view))
+
+    def identity(self) -> tuple[object, int]:
+        # Never one window with memory that may be seen.
+        return ((self._space.process, "write-only"), self._address)
 
 
 class ClientFile(Backing):
@@ -80,8 +97,10 @@ class ClientFile(Backing):
         os.close(self._fd)
 
 
-def check_writable(task: Task, address: int, length: int) -> None:
-    """As pinning for DMA: EFAULT unless the range starts in memory that can be read and written.
+def check_present(task: Task, address: int, length: int, wanted: str) -> None:
+    """As pinning for DMA: EFAULT unless the range starts in memory that can be used as ``wanted``.
+
+    :param wanted: "rw", or "r" for memory that is only read.
 
     ENOMEM, as in register_shm_helper(), where only its end is not there.
     """
@@ -89,7 +108,7 @@ def check_writable(task: Task, address: int, length: int) -> None:
     for start, stop, permissions in task.maps():
         if stop <= position:
             continue
-        if start > position or permissions[:2] != "rw":
+        if start > position or not permissions.startswith(wanted):
             break
         position = stop
         if position >= end:
@@ -103,7 +122,7 @@ def register_user_buf(ctx: TeeContext, task: Task, address: int, length: int) ->
         raise OSError(errno.EFAULT, "registered memory")
     teedev = ctx.teedev
     if 0 < length <= teedev.desc.shm.largest and "shm_register" in teedev.operations:
-        check_writable(task, address, length)
+        check_present(task, address, length, "rw")
     flags = TEE_SHM_DYNAMIC | TEE_SHM_USER_MAPPED
     space = task.address_space()
     try:
@@ -111,6 +130,20 @@ def register_user_buf(ctx: TeeContext, task: Task, address: int, length: int) ->
     except BaseException:
         space.put()
         raise
+
+
+def map_user_buf(ctx: TeeContext, task: Task, address: int, length: int, limits: int) -> TeeShm:
+    """TEE_IOC_MEM_MAP: as :func:`register_user_buf`, less what ``limits`` (TEE_SHM_NO_*) forbid."""
+    if address + length > USER_ADDRESS_MAX:
+        raise OSError(errno.EFAULT, "mapped memory")
+    if 0 < length <= ctx.teedev.desc.shm.largest:
+        check_present(task, address, length, "r" if limits & TEE_SHM_NO_WRITE else "rw")
+    space = task.address_space()
+    if limits & TEE_SHM_NO_READ:
+        backing: ClientMemory = WriteOnlyMemory(space, address)
+    else:
+        backing = ClientMemory(space, address)
+    return tee_shm_map(ctx, length, TEE_SHM_USER_MAPPED | limits, backing)
 
 
 def register_fd(ctx: TeeContext, task: Task, fd: int) -> TeeShm:

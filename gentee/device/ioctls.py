@@ -4,12 +4,22 @@
 Each reads the client's bytes once, decodes the copy and checks in the kernel's order: operation
 present, buf_data, buf_len, argument, num_params, parameters, then login. What it returns the client
 gets; ``None`` means that the answer was given or will be, by :mod:`gentee.device.answers`.
+
+Those of <gentee/tee.h> are in :mod:`gentee.device.ioctls_ext`.
 """
 
 import errno
 from collections.abc import Callable
 from struct import Struct
 
+from gentee.abi.gentee_tee import (
+    TEE_IOC_GET_TS_LIST,
+    TEE_IOC_LOAD_TS,
+    TEE_IOC_MEM_MAP,
+    TEE_IOC_MEM_UNMAP,
+    TEE_IOC_SHM_FREE,
+    TEE_IOC_TASK,
+)
 from gentee.abi.linux_tee import (
     TEE_IOC_CANCEL,
     TEE_IOC_CLOSE_SESSION,
@@ -59,7 +69,7 @@ _SIZE_ID = Struct("<Q4xi")  # of shm_alloc_data: flags are not written
 _BUF_DATA = TEE_IOCTL_BUF_DATA.unpack_from
 
 
-def _read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, int]:
+def read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, int]:
     """The argument that a struct tee_ioctl_buf_data points to.
 
     Returns bytes that hold it, where in them it starts, its length and its address in the client.
@@ -81,13 +91,13 @@ def _read_arg(task: Task, uarg: int, fixed: Struct) -> tuple[bytes, int, int, in
     return data, 0, buf_len, buf_ptr
 
 
-def _need(ctx: TeeContext, operation: str) -> None:
+def need(ctx: TeeContext, operation: str) -> None:
     """EINVAL where the specific driver lacks an operation."""
     if operation not in ctx.teedev.operations:
         raise OSError(errno.EINVAL, operation)
 
 
-def _check_num_params(fixed: Struct, num_params: int, buf_len: int) -> None:
+def check_num_params(fixed: Struct, num_params: int, buf_len: int) -> None:
     if fixed.size + PARAM_SIZE * num_params != buf_len:
         raise OSError(errno.EINVAL, "num_params")
 
@@ -99,7 +109,7 @@ def tee_ioctl_version(
     return 0
 
 
-def _settled(door: "Answers", make_shm: Callable[[], TeeShm]) -> TeeShm:
+def settled(door: "Answers", make_shm: Callable[[], TeeShm]) -> TeeShm:
     """New shared memory. Where there is no room for it, what clients have closed makes some."""
     try:
         return make_shm()
@@ -118,13 +128,13 @@ def tee_ioctl_shm_alloc(
     )
     if flags:
         raise OSError(errno.EINVAL, "flags")
-    shm = _settled(door, lambda: tee_shm_alloc_user_buf(ctx, size))
+    shm = settled(door, lambda: tee_shm_alloc_user_buf(ctx, size))
     try:
         # size, then (flags are not written) id.
-        task.write(((uarg, shm.size.to_bytes(8, "little")), (uarg + 12, _id_bytes(shm.id))))
+        task.write(((uarg, shm.size.to_bytes(8, "little")), (uarg + 12, id_bytes(shm.id))))
         door.answer_shm_file(notify_id, shm)
     except BaseException:
-        shm.put()
+        shm.put_owner()
         raise
 
 
@@ -136,12 +146,12 @@ def tee_ioctl_shm_register(
     )
     if flags:
         raise OSError(errno.EINVAL, "flags")
-    shm = _settled(door, lambda: client_memory.register_user_buf(ctx, task, addr, length))
+    shm = settled(door, lambda: client_memory.register_user_buf(ctx, task, addr, length))
     try:
-        task.write(((uarg + 8, shm.size.to_bytes(8, "little")), (uarg + 20, _id_bytes(shm.id))))
+        task.write(((uarg + 8, shm.size.to_bytes(8, "little")), (uarg + 20, id_bytes(shm.id))))
         door.answer_shm_handle(notify_id, shm)
     except BaseException:
-        shm.put()
+        shm.put_owner()
         raise
 
 
@@ -154,20 +164,20 @@ def tee_ioctl_shm_register_fd(
     if flags:
         raise OSError(errno.EINVAL, "flags")
     try:
-        shm = _settled(door, lambda: client_memory.register_fd(ctx, task, fd))
+        shm = settled(door, lambda: client_memory.register_fd(ctx, task, fd))
     except OSError as error:
         raise OSError(errno.EINVAL, "SHM_REGISTER_FD") from error
     try:
         size = shm.size.to_bytes(8, "little")
-        tail = shm.flags.to_bytes(4, "little") + _id_bytes(shm.id)
+        tail = shm.flags.to_bytes(4, "little") + id_bytes(shm.id)
         task.write(((uarg + 8, size + tail),))
         door.answer_shm_handle(notify_id, shm)
     except BaseException:
-        shm.put()
+        shm.put_owner()
         raise
 
 
-def _id_bytes(number: int) -> bytes:
+def id_bytes(number: int) -> bytes:
     return number.to_bytes(4, "little")
 
 
@@ -175,12 +185,12 @@ def tee_ioctl_open_session(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
     ops = ctx.teedev.ops
-    _need(ctx, "open_session")
-    data, offset, buf_len, address = _read_arg(task, uarg, TEE_IOCTL_OPEN_SESSION_ARG)
+    need(ctx, "open_session")
+    data, offset, buf_len, address = read_arg(task, uarg, TEE_IOCTL_OPEN_SESSION_ARG)
     uuid, clnt_uuid, login, cancel_id, _session, _ret, _origin, num_params = (
         TEE_IOCTL_OPEN_SESSION_ARG.unpack_from(data, offset)
     )
-    _check_num_params(TEE_IOCTL_OPEN_SESSION_ARG, num_params, buf_len)
+    check_num_params(TEE_IOCTL_OPEN_SESSION_ARG, num_params, buf_len)
     params = params_from_user(ctx, data, offset + TEE_IOCTL_OPEN_SESSION_ARG.size, num_params)
     try:
         if TEE_IOCTL_LOGIN_REE_KERNEL_MIN <= login <= TEE_IOCTL_LOGIN_REE_KERNEL_MAX:
@@ -200,7 +210,7 @@ def tee_ioctl_open_session(
 def tee_ioctl_invoke(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
-    # _read_arg() and its checks, written out: this is the road that everything is measured by.
+    # read_arg() and its checks, written out: this is the road that everything is measured by.
     teedev = ctx.teedev
     if "invoke_func" not in teedev.operations:
         raise OSError(errno.EINVAL, "invoke_func")
@@ -232,11 +242,11 @@ def tee_ioctl_object_invoke(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
     ops = ctx.teedev.ops
-    _need(ctx, "object_invoke_func")
-    data, offset, buf_len, address = _read_arg(task, uarg, TEE_IOCTL_OBJECT_INVOKE_ARG)
+    need(ctx, "object_invoke_func")
+    data, offset, buf_len, address = read_arg(task, uarg, TEE_IOCTL_OBJECT_INVOKE_ARG)
     fixed = TEE_IOCTL_OBJECT_INVOKE_ARG
     object_id, op, _ret, num_params = fixed.unpack_from(data, offset)
-    _check_num_params(fixed, num_params, buf_len)
+    check_num_params(fixed, num_params, buf_len)
     params = params_from_user(ctx, data, offset + fixed.size, num_params)
     if object_id > 0xFFFF_FFFF:  # ids of user space have 32 bits
         params_put(params)
@@ -250,7 +260,7 @@ def tee_ioctl_object_invoke(
 def tee_ioctl_cancel(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> int:
-    _need(ctx, "cancel_req")
+    need(ctx, "cancel_req")
     cancel_id, session = TEE_IOCTL_CANCEL_ARG.unpack(task.read(uarg, TEE_IOCTL_CANCEL_ARG.size))
     calls.cancel(ctx, cancel_id, session)
     return 0
@@ -259,7 +269,7 @@ def tee_ioctl_cancel(
 def tee_ioctl_close_session(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> int:
-    _need(ctx, "close_session")
+    need(ctx, "close_session")
     (session,) = TEE_IOCTL_CLOSE_SESSION_ARG.unpack(
         task.read(uarg, TEE_IOCTL_CLOSE_SESSION_ARG.size)
     )
@@ -271,11 +281,11 @@ def tee_ioctl_supp_recv(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
     ops = ctx.teedev.ops
-    _need(ctx, "supp_recv")
-    data, offset, buf_len, address = _read_arg(task, uarg, TEE_IOCL_SUPP_RECV_ARG)
+    need(ctx, "supp_recv")
+    data, offset, buf_len, address = read_arg(task, uarg, TEE_IOCL_SUPP_RECV_ARG)
     fixed = TEE_IOCL_SUPP_RECV_ARG
     _func, num_params = fixed.unpack_from(data, offset)
-    _check_num_params(fixed, num_params, buf_len)
+    check_num_params(fixed, num_params, buf_len)
     params = params_from_user(ctx, data, offset + fixed.size, num_params)
     # The supplicant offers room, not memory: references are the driver's business from here.
     params_put(params)
@@ -289,8 +299,8 @@ def tee_ioctl_supp_send(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> int:
     ops = ctx.teedev.ops
-    _need(ctx, "supp_send")
-    data, offset, buf_len, _address = _read_arg(task, uarg, TEE_IOCL_SUPP_SEND_ARG)
+    need(ctx, "supp_send")
+    data, offset, buf_len, _address = read_arg(task, uarg, TEE_IOCL_SUPP_SEND_ARG)
     fixed = TEE_IOCL_SUPP_SEND_ARG
     ret, num_params = fixed.unpack_from(data, offset)
     # Only room is asked for here: the one ioctl whose buf_len may be larger.
@@ -298,6 +308,20 @@ def tee_ioctl_supp_send(
         raise OSError(errno.EINVAL, "num_params")
     ops.supp_send(ctx, ret, params_from_supp(data, offset + fixed.size, num_params))
     return 0
+
+
+def _extension(cmd: int) -> Handler:
+    """An ioctl of <gentee/tee.h>. Its module is loaded by the first of them that is called."""
+
+    def first(
+        door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
+    ) -> int | None:
+        from gentee.device.ioctls_ext import EXTENSION
+
+        IOCTLS.update(EXTENSION)
+        return EXTENSION[cmd](door, notify_id, task, ctx, uarg)
+
+    return first
 
 
 IOCTLS: dict[int, Handler] = {
@@ -312,4 +336,10 @@ IOCTLS: dict[int, Handler] = {
     TEE_IOC_CLOSE_SESSION: tee_ioctl_close_session,
     TEE_IOC_SUPPL_RECV: tee_ioctl_supp_recv,
     TEE_IOC_SUPPL_SEND: tee_ioctl_supp_send,
+    TEE_IOC_SHM_FREE: _extension(TEE_IOC_SHM_FREE),
+    TEE_IOC_MEM_MAP: _extension(TEE_IOC_MEM_MAP),
+    TEE_IOC_MEM_UNMAP: _extension(TEE_IOC_MEM_UNMAP),
+    TEE_IOC_TASK: _extension(TEE_IOC_TASK),
+    TEE_IOC_LOAD_TS: _extension(TEE_IOC_LOAD_TS),
+    TEE_IOC_GET_TS_LIST: _extension(TEE_IOC_GET_TS_LIST),
 }

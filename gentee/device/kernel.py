@@ -20,26 +20,16 @@ Some facts about them
 
 import errno
 import os
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gentee.abi.gp import TEE_ORIGIN_TEE, TEE_SUCCESS
-from gentee.abi.linux_tee import (
-    TEE_IOCTL_LOGIN_PUBLIC,
-    TEE_IOCTL_PARAM_ATTR_MASK,
-    TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INOUT,
-    TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT,
-    TEE_IOCTL_PARAM_ATTR_TYPE_NONE,
-    TEE_IOCTL_PARAM_ATTR_TYPE_OBJREF_INOUT,
-    TEE_IOCTL_PARAM_ATTR_TYPE_OBJREF_INPUT,
-    TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_INOUT,
-)
+from gentee.abi.linux_tee import TEE_IOCTL_LOGIN_PUBLIC
 from gentee.core import calls
 from gentee.core.context import TeeContext, teedev_close_context, teedev_open
 from gentee.core.device import DeviceRegistry, TeeDevice
 from gentee.core.login import NIL_UUID, Credentials, tee_session_calc_client_uuid
-from gentee.core.params import MAX_PARAMS, TeeParam
+from gentee.core.params import TeeParam
 from gentee.core.shm import (
     TEE_SHM_DYNAMIC,
     Backing,
@@ -47,6 +37,7 @@ from gentee.core.shm import (
     tee_shm_alloc_user_buf,
     tee_shm_register,
 )
+from gentee.device.kernel_call import Waiter, check_open, drop, hold
 from gentee.linux.buffers import PinnedBuffer
 
 if TYPE_CHECKING:
@@ -196,13 +187,13 @@ def tee_client_open_session(
     :raises OSError: EINVAL for parameters or a login that cannot be, EPERM for a group that this
         process is not in, EBADF when the context is closed meanwhile, or what the driver says.
     """
-    shms = _hold(ctx, param)
+    shms = hold(ctx, param)
     try:
         identity = tee_session_calc_client_uuid(arg.clnt_login, arg.clnt_uuid, ProcessCredentials())
     except BaseException:
-        _drop(shms)
+        drop(shms)
         raise
-    waiter = _Waiter(shms)
+    waiter = Waiter(shms)
     call = calls.OpenSessionArg(
         ctx, arg.uuid, identity, arg.clnt_login, arg.cancel_id, list(param), waiter.done
     )
@@ -238,7 +229,7 @@ def tee_client_invoke_func(
     :raises OSError: EINVAL for an unknown session or parameters that cannot be, or what the driver
         says.
     """
-    waiter = _Waiter(_hold(ctx, param))
+    waiter = Waiter(hold(ctx, param))
     call = calls.InvokeArg(ctx, arg.func, arg.session, arg.cancel_id, list(param), waiter.done)
     waiter.run(calls.invoke, call)
     arg.ret, arg.ret_origin = call.ret, call.ret_origin
@@ -258,7 +249,7 @@ def tee_shm_alloc_kernel_buf(ctx: TeeContext, size: int) -> TeeShm:
     :param size: bytes; ``shm.size`` is rounded up to pages and to the driver's needs.
     :raises OSError: ENOMEM for no bytes or beyond the driver's limits.
     """
-    _check_open(ctx)
+    check_open(ctx)
     return tee_shm_alloc_user_buf(ctx, size)
 
 
@@ -272,7 +263,7 @@ def tee_shm_register_kernel_buf(ctx: TeeContext, buffer: "WriteableBuffer") -> T
         limit.
     :raises TypeError: the buffer is read-only or not contiguous.
     """
-    _check_open(ctx)
+    check_open(ctx)
     try:
         backing = BufferMemory(buffer)
     except ValueError as error:
@@ -286,7 +277,7 @@ def tee_shm_register_kernel_buf(ctx: TeeContext, buffer: "WriteableBuffer") -> T
 
 def tee_shm_free(shm: TeeShm) -> None:
     """Drop the caller's reference: the memory ends with the last call that uses it."""
-    shm.put()
+    shm.put_owner()
 
 
 class BufferMemory(Backing):
@@ -322,113 +313,3 @@ class BufferMemory(Backing):
 
     def close(self) -> None:
         self._pinned.release()
-
-
-def _check_open(ctx: TeeContext) -> None:
-    if ctx.releasing:
-        raise OSError(errno.EBADF, "the context is closed")
-
-
-def _hold(ctx: TeeContext, param: Sequence[TeeParam]) -> list[TeeShm]:
-    """Check parameters as params_from_user() does and hold their shared memory for the call."""
-    if len(param) > MAX_PARAMS:
-        raise OSError(errno.EINVAL, "num_params")
-    held: list[TeeShm] = []
-    try:
-        for one in param:
-            if one.attr & ~TEE_IOCTL_PARAM_ATTR_MASK or one.a < 0 or one.b < 0:
-                raise OSError(errno.EINVAL, "parameter")
-            kind = one.type
-            if TEE_IOCTL_PARAM_ATTR_TYPE_NONE <= kind <= TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_INOUT:
-                continue
-            if (
-                TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
-                <= kind
-                <= TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INOUT
-            ):
-                _hold_memref(ctx, one, held)
-            elif not (
-                ctx.teedev.desc.takes_objref
-                and TEE_IOCTL_PARAM_ATTR_TYPE_OBJREF_INPUT
-                <= kind
-                <= TEE_IOCTL_PARAM_ATTR_TYPE_OBJREF_INOUT
-            ):
-                # UBUF too: it names an address of user space, and there is none here.
-                raise OSError(errno.EINVAL, "attribute type")
-    except BaseException:
-        _drop(held)
-        raise
-    return held
-
-
-def _hold_memref(ctx: TeeContext, param: TeeParam, held: list[TeeShm]) -> None:
-    if param.shm is None:
-        if not ctx.cap_memref_null:
-            raise OSError(errno.EINVAL, "NULL memref")
-        return
-    # By id and not by the object: one that was freed is no longer there.
-    shm = ctx.shm_get_from_id(param.shm.id)
-    held.append(shm)
-    if shm is not param.shm:
-        raise OSError(errno.EINVAL, "shared memory that was freed")
-    if param.a + param.b > shm.size:
-        raise OSError(errno.EINVAL, "memref beyond the shared memory")
-
-
-def _drop(shms: Iterable[TeeShm]) -> None:
-    for shm in shms:
-        shm.put()
-
-
-class _Waiter:
-    """Waits for one call and drops the shared memory that it holds."""
-
-    __slots__ = ("_done", "_finished", "_left", "_mutex", "_shms")
-
-    def __init__(self, shms: list[TeeShm]) -> None:
-        self._shms = shms
-        self._done = threading.Lock()  # taken until the call is done; an Event costs ten times that
-        self._done.acquire()
-        self._mutex = threading.Lock()  # protects the two below
-        self._finished = False
-        self._left = False
-
-    def done(self, call: calls.CallArg) -> None:
-        """The call is complete; in whatever thread."""
-        _drop(self._shms)
-        with self._mutex:
-            self._finished = True
-            left = self._left
-        if left:
-            _end_session_of(call)
-        self._done.release()
-
-    def run(self, start: Callable[[Any, Any], None], call: calls.CallArg) -> None:
-        """Start the call and wait; OSError when it failed as an ioctl does."""
-        try:
-            start(call.ctx.teedev.ops, call)
-            self._done.acquire()
-        except BaseException:
-            self._leave(call)
-            raise
-        if call.error:
-            raise OSError(call.error, os.strerror(call.error))
-
-    def _leave(self, call: calls.CallArg) -> None:
-        """The caller was interrupted, or the driver has a bug: nobody takes the answer."""
-        with self._mutex:
-            self._left = True
-            finished = self._finished
-        if finished:
-            _end_session_of(call)
-        else:
-            call.abandon()
-
-
-def _end_session_of(call: calls.CallArg) -> None:
-    """Close what a call opened for a caller that is not there any more."""
-    if isinstance(call, calls.OpenSessionArg) and call.session:
-        try:
-            calls.close_session(call.ctx, call.session)
-        except OSError:  # the context was closed meanwhile, and the session with it
-            pass

@@ -29,6 +29,7 @@ from gentee.secure.window import Layout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.secure.instance import Instance
+    from gentee.secure.nested import NestedCall
 
 _RESULT = Struct("<QQ").unpack_from  # ret flags
 _RESULT_OFFSET = 8 * ch.M_RET
@@ -36,11 +37,22 @@ _PARAMS = Struct("<12Q").unpack_from
 _PARAMS_OFFSET = 8 * ch.M_PARAMS
 _MAX_PARAMS = 4  # TEE_NUM_PARAMS
 
+# What a command without a number is called in the log.
+_NAMES = {
+    ch.TA_CREATE: "the creation of an instance",
+    ch.TA_OPEN_SESSION: "the opening of a session",
+    ch.TA_CLOSE_SESSION: "the closing of a session",
+    ch.TA_DESTROY: "the destruction of an instance",
+}
+
 
 class Command:
     """A command without parameters and without anybody who waits."""
 
     __slots__ = ("op", "session")
+
+    # How many calls are inside each other with this one: 1 is a client's (secure.nested).
+    depth: int = 1
 
     def __init__(self, op: int, session: int = 0) -> None:
         self.op = op
@@ -58,6 +70,14 @@ class Command:
         """How many bytes must be copied on the way in."""
         return 0
 
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for its end."""
+        return False
+
+    def describe(self) -> str:
+        """What it is, for the log."""
+        return _NAMES.get(self.op, "a command")
+
     def done(self, instance: "Instance") -> None:
         """The instance has come back."""
 
@@ -73,7 +93,11 @@ class CallCommand(Command):
 
     __slots__ = ("arg", "cancelled", "instance", "layout")
 
-    def __init__(self, op: int, instance: "Instance", session: int, arg: CallArg) -> None:
+    arg: "CallArg | NestedCall"
+
+    def __init__(
+        self, op: int, instance: "Instance", session: int, arg: "CallArg | NestedCall"
+    ) -> None:
         self.op = op
         self.session = session
         self.arg = arg
@@ -92,6 +116,9 @@ class CallCommand(Command):
 
     def bulk(self) -> int:
         return self.layout.total if self.layout is not None else 0
+
+    def is_wanted(self) -> bool:
+        return not self.arg.abandoned
 
     def write(self, instance: "Instance") -> int:
         words = instance.words
@@ -155,21 +182,24 @@ class InvokeCommand(CallCommand):
     """TA_InvokeCommandEntryPoint."""
 
     __slots__ = ()
-    arg: InvokeArg
+    arg: "InvokeArg | NestedCall"
 
     def write(self, instance: "Instance") -> int:
         instance.words[ch.M_FUNC] = self.arg.func
         return super().write(instance)
+
+    def describe(self) -> str:
+        return f"command {self.arg.func}"
 
 
 class OpenCommand(CallCommand):
     """TA_OpenSessionEntryPoint."""
 
     __slots__ = ()
+    arg: "OpenSessionArg | NestedCall"
 
     def write(self, instance: "Instance") -> int:
         arg = self.arg
-        assert isinstance(arg, OpenSessionArg)
         words = instance.words
         words[ch.M_LOGIN] = arg.clnt_login
         words[ch.M_CLIENT_UUID] = int.from_bytes(arg.clnt_uuid[:8], "little")
@@ -192,15 +222,15 @@ class OpenCommand(CallCommand):
 
     def died(self, instance: "Instance") -> None:
         if instance.create_error:
-            # The create entry point said why there is no instance.
+            # Why there is no instance; mostly the create entry point said so.
             self.arg.ret = instance.create_error
-            self.arg.ret_origin = TEE_ORIGIN_TRUSTED_APP
+            self.arg.ret_origin = instance.create_origin
             self._complete()
         else:
             super().died(instance)
 
 
-def _layout(arg: CallArg) -> Layout | None:
+def _layout(arg: "CallArg | NestedCall") -> Layout | None:
     for param in arg.params:
         shm = param.shm
         if shm is not None and shm.backing is not None:

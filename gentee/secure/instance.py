@@ -17,10 +17,16 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gentee.abi import ta_channel as ch
-from gentee.abi.gp import TEE_ERROR_CANCEL, TEE_ORIGIN_TEE
+from gentee.abi.gp import (
+    TEE_ERROR_CANCEL,
+    TEE_ERROR_GENERIC,
+    TEE_ERROR_OUT_OF_MEMORY,
+    TEE_ORIGIN_TEE,
+    TEE_ORIGIN_TRUSTED_APP,
+)
 from gentee.abi.linux_tee import (
     TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT,
 )
@@ -42,6 +48,8 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from gentee.linux.notify import Notifier
+    from gentee.secure.nested import CallWindow, NestedCall
+    from gentee.secure.tee import ServiceSession
 
     class InstanceOwner(Protocol):
         """What an instance tells the TEE about itself."""
@@ -52,6 +60,9 @@ if TYPE_CHECKING:
         def session_refused(self, instance: "Instance") -> None:
             """A session that it was to have was not opened."""
 
+        def request(self, instance: "Instance", notify_id: int, code: int) -> None:
+            """Receiving thread: its service asks for something and waits for the reply."""
+
 
 # More bytes than this are copied by a thread of their own: the receiving thread serves everybody.
 _COPY_INLINE = 256 << 10
@@ -60,10 +71,11 @@ _COPY_INLINE = 256 << 10
 class CreateCommand(Command):
     """Load the service and create the instance; what follows waits until it is done."""
 
-    __slots__ = ()
+    __slots__ = ("depth",)
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int) -> None:
         super().__init__(ch.TA_CREATE)
+        self.depth = depth
 
     def write(self, instance: "Instance") -> int:
         super().write(instance)
@@ -72,19 +84,26 @@ class CreateCommand(Command):
         words[ch.M_FUNC] = fd
         words[ch.M_UUID] = int.from_bytes(instance.service.uuid[:8], "little")
         words[ch.M_UUID + 1] = int.from_bytes(instance.service.uuid[8:], "little")
+        words[ch.M_MEMORY_LIMIT] = instance.memory_limit << 20
         return self.op
 
     def done(self, instance: "Instance") -> None:
-        instance.created(instance.words[ch.M_RET] & 0xFFFF_FFFF)
+        instance.created(instance.words[ch.M_RET] & 0xFFFF_FFFF, TEE_ORIGIN_TRUSTED_APP)
+
+    def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
+        code = error.code if isinstance(error, TeeError) else TEE_ERROR_OUT_OF_MEMORY
+        instance.created(code, TEE_ORIGIN_TEE)
 
 
 class DestroyCommand(Command):
     """Call the destroy entry point; the process ends by itself."""
 
-    __slots__ = ()
+    __slots__ = ("depth",)
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int) -> None:
         super().__init__(ch.TA_DESTROY)
+        # That of the create entry point: else instances whose ends make others would never end.
+        self.depth = depth
 
 
 class Instance:
@@ -93,6 +112,8 @@ class Instance:
     :param owner: is told, once and in the events thread, when its process is gone.
     :param after: an instance that must have ended before this one starts, where a service has at
         most one at a time.
+    :param depth: of the call that it is made for (:mod:`gentee.secure.nested`).
+    :param memory_limit: MiB of private memory.
     """
 
     def __init__(
@@ -103,13 +124,26 @@ class Instance:
         source: bytes,
         owner: "InstanceOwner",
         after: "Instance | None" = None,
+        depth: int = 1,
+        memory_limit: int = 64,
     ) -> None:
         self.service = service
+        self.memory_limit = memory_limit
         self.sessions: set[int] = set()
         self.window = Window()
         self.pid = 0
         self.dead = False
-        self.create_error = 0
+        self.create_error = self.create_origin = 0
+        # Of gentee.secure.nested, whose lock protects them.
+        self.call_window: CallWindow | None = None
+        self.nested: NestedCall | None = None  # what its service waits for
+        self.nested_sessions: dict[int, ServiceSession] = {}
+        self.last_nested_session = 0
+        self.nested_over = False
+        self._first_depth = depth
+        self._after = after
+        self._requesting = False
+        self._doomed = False
         self._successors: list[Callable[[], None]] = []
         self._birth: Birth | None = None
         self._host = host
@@ -120,7 +154,7 @@ class Instance:
         self._pidfd = -1
         # Protects _current, _queue, _idle, _unmaps and dead.
         self._lock = threading.Lock()
-        self._current: Command | None = CreateCommand()
+        self._current: Command | None = CreateCommand(depth)
         self._queue: deque[Command] = deque()
         self._idle = False  # parked, and free for a command
         self._started = False
@@ -152,6 +186,7 @@ class Instance:
             return not self.dead
 
     def _spawn(self) -> None:
+        self._after = None
         self._birth = Birth(self._hello, self._pid_known, self._spawn_failed)
         self._warm_parent.spawn(self._birth)
 
@@ -185,6 +220,8 @@ class Instance:
             self._ended()
             return
         self._host.events.add(self._pidfd, self._process_ended)
+        if self._doomed:  # before it was known
+            self.kill()
 
     def _spawn_failed(self) -> None:
         self._host.events.call_soon(self._die)
@@ -230,6 +267,15 @@ class Instance:
                     self._dispatch(following)
                     return
                 command = following
+            except Exception as bug:  # ours, and it costs this command only
+                self._host.bug(bug)
+                if not self._claim(command):
+                    return
+                command.failed(self, TeeError(TEE_ERROR_GENERIC, TEE_ORIGIN_TEE))
+                following = self._next()
+                if following is not None:
+                    self._dispatch(following)
+                return
             else:
                 # False: it was killed while parked. Its end follows, and takes the command along.
                 self._notifier.wake_ups.begin(self._tid)
@@ -258,6 +304,8 @@ class Instance:
             self._came_back(notify_id)
         elif request == ch.TA_IOC_WAIT:
             self._wait(notify_id, argument)
+        elif request == ch.TA_IOC_REQUEST:
+            self._request(notify_id, argument)
         else:
             self._notifier.answer(notify_id, 0, errno.EINVAL)
 
@@ -380,12 +428,90 @@ class Instance:
             raise TargetDead("the instance is gone", TEE_ORIGIN_TEE)
         return number
 
+    # Requests.
+
+    def _request(self, notify_id: int, code: int) -> None:
+        """Receiving thread: the service asks for something, with its command under way."""
+        with self._lock:
+            if self.dead:
+                return
+            broken = self._current is None or not self._started or self._requesting
+            self._requesting = True
+        if broken:
+            self.kill()
+        elif self.words[ch.M_FLAGS] & ch.R_LOGGED:
+            # What it said comes before what another service says.
+            self._host.events.call_soon(lambda: self._request_logged(notify_id, code))
+        else:
+            self._owner.request(self, notify_id, code)
+
+    def _request_logged(self, notify_id: int, code: int) -> None:
+        if self._log is not None:
+            self._log.drain()
+        self._owner.request(self, notify_id, code)
+
+    def reply(self, notify_id: int, result: int, words: Iterable[tuple[int, int]]) -> None:
+        """Answer a request: ``result``, and words of the block by their index. Any thread."""
+        with self._lock:
+            if self.dead:  # its number may be used again
+                return
+            mailbox = self.words
+            for index, value in words:
+                mailbox[index] = value
+            mailbox[ch.Q_RET] = result
+            self._requesting = False
+            self._notifier.wake_ups.begin(self._tid)
+            self._notifier.answer(notify_id, 0)
+
+    def install_for(self, notify_id: int, fd: int) -> int:
+        """Hand a descriptor to the service, which waits for a reply; its number there."""
+        number = self._notifier.install_fd(notify_id, fd, os.O_CLOEXEC)
+        if number is None:
+            raise TargetDead("the instance is gone", TEE_ORIGIN_TEE)
+        return number
+
+    @property
+    def depth(self) -> int:
+        """How many calls are inside each other, with the one that is under way here."""
+        command = self._current
+        return command.depth if command is not None else 1
+
+    @property
+    def command_cancelled(self) -> bool:
+        """Whether what is under way here was cancelled."""
+        command = self._current
+        return isinstance(command, CallCommand) and command.cancelled
+
+    @property
+    def current(self) -> Command | None:
+        """The command that is under way, for a look from another thread."""
+        return self._current
+
+    def is_wanted(self) -> bool:
+        """Whether anybody waits for what is under way or queued."""
+        with self._lock:
+            command = self._current
+            if command is not None and command.is_wanted():
+                return True
+            return any(command.is_wanted() for command in self._queue)
+
+    def predecessor(self) -> "Instance | None":
+        """The instance whose end this one waits for before it starts."""
+        after = self._after
+        return after if after is not None and not after.dead else None
+
     # Cancellation and waiting.
 
-    def cancel(self, command: CallCommand) -> None:
-        """The client asks to end ``command`` early (TEEC_RequestCancellation). Any thread."""
+    def cancel(self, command: CallCommand, *, take_back: bool = True) -> None:
+        """The client asks to end ``command`` early (TEEC_RequestCancellation). Any thread.
+
+        :param take_back: end it at once where it still waits for its turn.
+        """
         with self._lock:
             queued = command in self._queue
+            if queued and not take_back:
+                command.cancelled = True
+                return
             if queued:
                 self._queue.remove(command)
             running = self._current is command
@@ -413,6 +539,9 @@ class Instance:
         """Events thread: ``command`` is cancelled. What came after it waits as long as it likes."""
         if self._current is command:
             self._end_wait(1)
+            nested = self.nested
+            if nested is not None:
+                nested.caller_cancelled()
 
     def _end_wait(self, value: int, only: int = 0) -> None:
         """Events thread: time is up, or the wait is cancelled."""
@@ -428,12 +557,12 @@ class Instance:
 
     # Sessions, and the end.
 
-    def created(self, result: int) -> None:
+    def created(self, result: int, origin: int) -> None:
         """The create entry point returned ``result``; unless it is success the instance ends."""
         if result:
-            self.create_error = result
+            self.create_error, self.create_origin = result, origin
             with self._lock:
-                self._queue.appendleft(DestroyCommand())
+                self._queue.appendleft(DestroyCommand(self._first_depth))
 
     def session_refused(self, session: int) -> None:
         """The session was not opened after all."""
@@ -442,10 +571,11 @@ class Instance:
 
     def destroy(self) -> None:
         """The last session is closed: let the instance end by itself."""
-        self.submit(DestroyCommand())
+        self.submit(DestroyCommand(self._first_depth))
 
     def kill(self) -> None:
         """End the process at once."""
+        self._doomed = True
         if self._pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -7,6 +7,7 @@ and may outlive the last of them.
 """
 
 import threading
+from errno import EIO
 
 from gentee.abi import ta_channel as ch
 from gentee.core.calls import InvokeArg, OpenSessionArg
@@ -14,15 +15,22 @@ from gentee.core.context import TeeSession
 from gentee.core.driver import PENDING, OpResult
 from gentee.core.host import Host
 from gentee.core.shm import TeeShm
-from gentee.errors import Busy, ItemNotFound, OutOfMemory
+from gentee.core.workers import WORKERS
+from gentee.errors import Busy, ItemNotFound, OutOfMemory, TaImageError, TeeError
+from gentee.linux import landlock
+from gentee.secure.clock import Clock
 from gentee.secure.commands import Command, InvokeCommand, OpenCommand, check_gp_params
 from gentee.secure.instance import Instance
+from gentee.secure.nested import NestedCalls
+from gentee.secure.requests import Requests
 from gentee.secure.store import Service, TaStore, format_uuid
 from gentee.secure.warm_parent import WarmParent
+from gentee.secure.watchdog import Limits, Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.core.calls import CallArg
+    from gentee.core.trusted_services import TsInfo
 
 
 class ServiceSession:
@@ -40,13 +48,24 @@ class SoftTee:
 
     :param store: where its services are.
     :param max_instances: processes at once; more sessions are TEE_ERROR_OUT_OF_MEMORY.
+    :param limits: of each service's process.
     """
 
-    def __init__(self, host: Host, store: TaStore, *, max_instances: int = 1024) -> None:
+    def __init__(
+        self,
+        host: Host,
+        store: TaStore,
+        *,
+        max_instances: int = 1024,
+        limits: Limits | None = None,
+    ) -> None:
         self.store = store
         self._host = host
         self._warm_parent = WarmParent(host)
         self._max_instances = max_instances
+        self._limits = limits or Limits()
+        self._watchdog = Watchdog(host, self._limits, self.instances)
+        self._told = False
         # Protects the three below, and which sessions an instance has.
         self._lock = threading.Lock()
         self._instances: set[Instance] = set()
@@ -55,10 +74,31 @@ class SoftTee:
         self._next_session = 0
         self._all_gone = threading.Event()
         self._closing = False
+        self._nested = NestedCalls(self, host)
+        self._clock = Clock(lambda: self.store.state)
+        self._requests = Requests(
+            host,
+            {
+                ch.RQ_OPEN_TA_SESSION: self._nested.open,
+                ch.RQ_INVOKE_TA_COMMAND: self._nested.invoke,
+                ch.RQ_CLOSE_TA_SESSION: self._nested.close,
+                ch.RQ_CALL_WINDOW: self._nested.call_window,
+                ch.RQ_GET_PERSISTENT_TIME: self._clock.get_persistent_time,
+                ch.RQ_SET_PERSISTENT_TIME: self._clock.set_persistent_time,
+            },
+        )
 
     def warm_up(self) -> None:
         """Somebody opened the device: start what the first session will need."""
         self._warm_parent.start()
+        if not self.store.is_prepared:
+            WORKERS.submit(self._prepare_store)
+
+    def _prepare_store(self) -> None:
+        try:
+            self.store.prepare()
+        except TeeError:  # the person was told, and who opens a session gets it
+            pass
 
     def open_session(self, arg: OpenSessionArg) -> OpResult:
         """Open a session with the service that ``arg`` names.
@@ -67,15 +107,28 @@ class SoftTee:
         :raises Busy: a single instance without multi_session has its session.
         """
         check_gp_params(arg)
-        service = self.store.find(arg.uuid)
-        if service is None:
-            raise ItemNotFound(f"no service {format_uuid(arg.uuid)}")
+        if self.store.known(arg.uuid) is None:
+            # Files are to be read, perhaps verified: nothing for the receiving thread.
+            WORKERS.submit(lambda: self._find_and_open(arg))
+            return PENDING
+        return self._open_session(arg)
+
+    def _find_and_open(self, arg: OpenSessionArg) -> None:
         try:
-            session = self._new_session(service)
-        except Busy:
-            # Who had its one session may have closed the device already.
-            self._host.events.settle()
-            session = self._new_session(service)
+            self._open_session(arg)
+            return
+        except TeeError as error:
+            arg.fail(error)
+        except OSError as error:
+            arg.error = error.errno or EIO
+        except Exception:
+            arg.error = EIO
+            arg.complete()
+            raise
+        arg.complete()
+
+    def _open_session(self, arg: OpenSessionArg) -> OpResult:
+        session = self.new_session(arg.uuid)
         instance = session.instance
         arg.priv = session
         command = OpenCommand(ch.TA_OPEN_SESSION, instance, session.id, arg)
@@ -85,15 +138,52 @@ class SoftTee:
             command.cancel()
         return PENDING
 
-    def _new_session(self, service: Service) -> ServiceSession:
-        with self._lock:
-            instance = self._instance_for(service)
-            self._next_session += 1
-            session = ServiceSession(instance, self._next_session)
-            instance.sessions.add(session.id)
+    def new_session(self, uuid: bytes, depth: int = 1) -> ServiceSession:
+        """A session with the service ``uuid``, which is still to be opened in its instance.
+
+        :param depth: of the call that opens it (:mod:`gentee.secure.nested`).
+        :raises ItemNotFound: no such service.
+        :raises Busy: a single instance without multi_session has its session.
+        """
+        try:
+            service = self.store.find(uuid)
+        except TaImageError as error:
+            raise TeeError.from_code(error.code, detail=str(error)) from error
+        if service is None:
+            raise ItemNotFound(f"no service {format_uuid(uuid)}")
+        try:
+            return self._new_session(service, depth)
+        except Busy:
+            # Who had its one session may have closed the device already.
+            self._host.events.settle()
+            return self._new_session(service, depth)
+
+    def _new_session(self, service: Service, depth: int) -> ServiceSession:
+        outdated = None
+        try:
+            with self._lock:
+                outdated = self._outdated(service.uuid, service)
+                instance = self._instance_for(service, depth)
+                self._next_session += 1
+                session = ServiceSession(instance, self._next_session)
+                instance.sessions.add(session.id)
+        finally:
+            if outdated is not None:
+                outdated.destroy()
         return session
 
-    def _instance_for(self, service: Service) -> Instance:
+    def _outdated(self, uuid: bytes, service: Service | None) -> Instance | None:
+        """A kept instance without sessions that is none of ``service``: it is to make room.
+
+        As long as it has a session it is the one instance that there may be, and takes more.
+        """
+        instance = self._single.get(uuid)
+        if instance is None or instance.service is service or instance.dead or instance.sessions:
+            return None
+        self._retire(instance)
+        return instance
+
+    def _instance_for(self, service: Service, depth: int) -> Instance:
         uuid = service.uuid
         if service.single_instance:
             instance = self._single.get(uuid)
@@ -105,11 +195,32 @@ class SoftTee:
             raise OutOfMemory(f"{self._max_instances} instances are alive")
         source = service.read()
         after = self._ending.get(uuid) if service.single_instance else None
-        instance = Instance(self._host, self._warm_parent, service, source, self, after)
+        instance = Instance(
+            self._host,
+            self._warm_parent,
+            service,
+            source,
+            self,
+            after,
+            depth,
+            self._limits.memory,
+        )
         self._instances.add(instance)
+        self._watchdog.watch()
+        if not self._told:
+            self._told = True
+            self._host.events.call_soon(self._tell_what_is_missing)
         if service.single_instance:
             self._single[uuid] = instance
         return instance
+
+    def _tell_what_is_missing(self) -> None:
+        """Of what holds services in, the one part that kernels may lack."""
+        if not landlock.abi_version():
+            self._host.warn(
+                "services are confined without Landlock, which this kernel does not have or this "
+                "container hides; 'gentee doctor' says more"
+            )
 
     def instance_ended(self, instance: Instance) -> None:
         uuid = instance.service.uuid
@@ -120,6 +231,10 @@ class SoftTee:
                     del table[uuid]
             if self._closing and not self._instances:
                 self._all_gone.set()
+        self._nested.instance_ended(instance)
+
+    def request(self, instance: Instance, notify_id: int, code: int) -> None:
+        self._requests.handle(instance, notify_id, code)
 
     def invoke(self, arg: InvokeArg) -> OpResult:
         """Invoke a command in the session of ``arg``."""
@@ -137,13 +252,17 @@ class SoftTee:
     def close_session(self, session: TeeSession) -> None:
         """Close a session; with the last one the instance ends, unless it is kept alive."""
         mine: ServiceSession = session.priv
+        self.end_session(mine, Command(ch.TA_CLOSE_SESSION, mine.id))
+
+    def end_session(self, mine: ServiceSession, command: Command) -> None:
+        """Close a session by ``command``."""
         instance = mine.instance
         with self._lock:
             instance.sessions.discard(mine.id)
             last = not instance.sessions and not instance.service.keep_alive
             if last:
                 self._retire(instance)
-        instance.submit(Command(ch.TA_CLOSE_SESSION, mine.id))
+        instance.submit(command)
         if last:
             instance.destroy()
 
@@ -175,6 +294,61 @@ class SoftTee:
             for instance in tuple(shm.priv):
                 instance.forget_shm(shm)
 
+    # Services, as things to load and to list. These may wait for a disk.
+
+    def load_ts(self, image: bytes) -> Service:
+        """Install the service of a signed image; the next instance is of this version.
+
+        A single instance that has sessions takes more of them until its end, as in OP-TEE.
+
+        :raises TeeError: SECURITY where signature, digest or header do not hold, ACCESS_CONFLICT
+            for a version lower than one before, BAD_FORMAT for what the image has inside.
+        """
+        try:
+            return self.store.install(image)
+        except TaImageError as error:
+            self._host.warn(f"image refused: {error}")
+            raise TeeError.from_code(error.code, detail=str(error)) from error
+
+    def unload_ts(self, uuid: bytes) -> None:
+        """Forget an installed service, not its version. Instances with sessions go on.
+
+        :raises ItemNotFound: it is not installed.
+        """
+        self.store.uninstall(uuid)
+        with self._lock:
+            kept = self._outdated(uuid, None)
+        if kept is not None:
+            kept.destroy()
+
+    def list_ts(self) -> "list[TsInfo]":
+        """All services, with what runs of them."""
+        from gentee.abi.gentee_tee import (
+            TEE_TS_INSTALLED,
+            TEE_TS_STATE_ACTIVE,
+            TEE_TS_STATE_BUSY,
+            TEE_TS_STATE_READY,
+        )
+        from gentee.core.trusted_services import TsInfo
+
+        services = self.store.all()
+        alive: dict[bytes, tuple[int, int]] = {}
+        with self._lock:
+            for instance in self._instances:
+                count, sessions = alive.get(instance.service.uuid, (0, 0))
+                alive[instance.service.uuid] = (count + 1, sessions + len(instance.sessions))
+        found = []
+        for service in services:
+            count, sessions = alive.get(service.uuid, (0, 0))
+            state = TEE_TS_STATE_ACTIVE if count else TEE_TS_STATE_READY
+            if sessions and service.single_instance and not service.multi_session:
+                state = TEE_TS_STATE_BUSY
+            flags = TEE_TS_INSTALLED if service.installed else 0
+            info = TsInfo(service.uuid, service.name, service.version, state, count, sessions)
+            info.apis, info.flags = service.apis, flags
+            found.append(info)
+        return found
+
     def instances(self) -> list[Instance]:
         """Those that are alive now."""
         with self._lock:
@@ -194,3 +368,4 @@ class SoftTee:
                 instance.kill()
             self._all_gone.wait(timeout)
         self._warm_parent.close()
+        self.store.close()

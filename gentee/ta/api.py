@@ -5,7 +5,7 @@ Functions carry the names of the document. Where C returns a TEE_Result, Python 
 :class:`~gentee.errors.TeeError`; output comes back as value, or in the parameter it belongs to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from gentee.abi.gp import TEE_ERROR_GENERIC
@@ -30,13 +30,18 @@ class Memref:
 
     ``buffer`` is a memoryview of bytes, read-only for an input, None for a NULL reference. ``size``
     is what goes back to the client of an output: the bytes written, or needed.
+
+    For a call to another service make one of any buffer: ``Memref(bytearray(100))``.
     """
 
     __slots__ = ("buffer", "size")
 
-    def __init__(self, buffer: memoryview | None, size: int) -> None:
-        self.buffer = buffer
-        self.size = size
+    def __init__(
+        self, buffer: memoryview | bytearray | bytes | None, size: int | None = None
+    ) -> None:
+        view = buffer if buffer is None or type(buffer) is memoryview else memoryview(buffer)
+        self.buffer: memoryview | None = view
+        self.size = size if size is not None else 0 if view is None else len(view)
 
     def __bytes__(self) -> bytes:
         return b"" if self.buffer is None else bytes(self.buffer)
@@ -78,7 +83,9 @@ class TrustedApplication:
     - ``name``, ``version``, ``description``: for people.
     - ``single_instance``: all sessions share one instance, one after the other;
     - ``multi_session``: and at the same time;
-    - ``keep_alive``: and it outlives the last of them.
+    - ``keep_alive``: and it outlives the last of them;
+    - ``apis``: names of interfaces that it offers, by which clients can find it;
+    - ``properties``: its own, by name: text, numbers, bools, bytes (section 4.4).
 
     Any exception but :class:`~gentee.errors.TeeError` is a panic (section 2.3.3): the instance dies
     and its clients get TEE_ERROR_TARGET_DEAD. Its traceback appears in the log.
@@ -91,6 +98,8 @@ class TrustedApplication:
     single_instance = False
     multi_session = False
     keep_alive = False
+    apis: tuple[str, ...] = ("GP_TEEv1.3",)
+    properties: Mapping[str, str | int | bool | bytes] = {}
 
     def TA_CreateEntryPoint(self) -> None:
         """The instance was created (section 4.3.1). A TeeError refuses it."""
@@ -120,6 +129,11 @@ class _Task:
         self.wait: Any = None
         self.log: Any = None
         self.masked = True
+        self.service = TrustedApplication
+        self.session = 0  # whose command it is; 0 while the instance is created or destroyed
+        self.clients: dict[int, tuple[int, bytes]] = {}  # login and UUID of each session's client
+        self.data_size = 64 << 20  # bytes that the service may have
+        self.stack_size = 8 << 20
 
 
 TASK = _Task()

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 import traceback
-import types
 from typing import Any
 
 from gentee.abi import ta_channel as ch
@@ -16,9 +15,16 @@ from gentee.abi.gp import TEE_ERROR_TARGET_DEAD, TEE_SUCCESS, result_name
 from gentee.errors import Cancel, TaPanic, TeeError
 from gentee.linux import arch
 from gentee.linux.libc import set_process_name, syscall
+from gentee.ta import confine, loading
 from gentee.ta.api import TASK, Memref, Param, TrustedApplication, Value
+from gentee.ta.memory import Memory
+from gentee.ta.requests import CHANNEL
 
 _NO_PARAMS: list[Param] = [None, None, None, None]
+
+# Given up when a service has used up its memory, so that it can still say so. Pages that nobody has
+# touched: they take room in the limit, not in the machine.
+_RESERVE = bytearray(2 << 20)
 
 
 def prepare() -> None:
@@ -54,14 +60,14 @@ class ServiceProcess:
 
     def __init__(self, mailbox: mmap.mmap) -> None:
         self._words = memoryview(mailbox).cast("Q")
-        self._maps: dict[int, mmap.mmap] = {}
-        self._left_maps: list[mmap.mmap] = []  # still seen by a view that the service kept
+        self._memory = Memory()
         self._sessions: dict[int, Any] = {}
         self._service: TrustedApplication | None = None
-        self._views: list[memoryview] = []
+        self._memory_limit = 0
         TASK.log = self.log
         TASK.wait = self.wait
         TASK.cancelled = self._cancelled
+        CHANNEL.attach(self._words)
 
     def run(self) -> None:
         """Serve commands until the instance is destroyed."""
@@ -78,6 +84,7 @@ class ServiceProcess:
             elif op == ch.TA_CREATE:
                 words[ch.M_RET] = self._call(self._create)
             elif op == ch.TA_DESTROY:
+                TASK.session = 0
                 if self._service is not None:
                     self._call(self._service.TA_DestroyEntryPoint)
                 self._flush()
@@ -87,16 +94,29 @@ class ServiceProcess:
 
     def _call(self, entry_point: Any) -> int:
         TASK.masked = True
+        result = TEE_SUCCESS
         try:
-            entry_point()
-        except TeeError as error:
-            return error.code
+            try:
+                entry_point()
+            except TeeError as error:
+                result = error.code
+            # The client's pages are the service's for this call only. Not before the exception is
+            # gone: its frames may have views of them.
+            if self._memory.lent:
+                self._memory.take_back()
         except TaPanic as panic:
             self._panic(panic.code)
+        except MemoryError:
+            _RESERVE.clear()
+            self.log(1, traceback.format_exc().rstrip())
+            limit = self._memory_limit >> 20
+            self.log(1, f"it wanted more memory than its limit of {limit} MiB (--memory-limit)")
+            self._panic(TEE_ERROR_TARGET_DEAD)
         except BaseException:
+            loading.show_lines()
             self.log(1, traceback.format_exc().rstrip())
             self._panic(TEE_ERROR_TARGET_DEAD)
-        return TEE_SUCCESS
+        return result
 
     def _panic(self, code: int) -> None:
         self._flush()
@@ -112,17 +132,20 @@ class ServiceProcess:
     def _create(self) -> None:
         fd = self._words[ch.M_FUNC]
         uuid = self._words[ch.M_UUID : ch.M_UUID + 2].tobytes().hex()
-        size = os.fstat(fd).st_size
-        source = os.pread(fd, size, 0)
-        os.close(fd)
-        module = types.ModuleType("service")
-        module.__file__ = f"<service {uuid}>"
-        sys.modules["service"] = module
-        # Running the service's own code is what this process is for.
-        exec(compile(source.rstrip(b"\0"), module.__file__, "exec"), module.__dict__)
+        self._memory_limit = self._words[ch.M_MEMORY_LIMIT]
+        confine.limit_memory(self._memory_limit)
+        if self._memory_limit:
+            TASK.data_size = min(self._memory_limit, 0xFFFF_FFFF)
+        try:
+            payload = os.pread(fd, os.fstat(fd).st_size, 0)
+        finally:
+            os.close(fd)
+        code = loading.read(payload, f"<service {uuid}>")
+        module = loading.run(code, confine.lock)
         for value in list(vars(module).values()):
             is_class = isinstance(value, type) and issubclass(value, TrustedApplication)
             if is_class and value.uuid.replace("-", "").lower() == uuid:
+                TASK.service = value
                 service = value()
                 set_process_name(f"ta:{service.name or value.__name__}")
                 service.TA_CreateEntryPoint()
@@ -135,9 +158,15 @@ class ServiceProcess:
         words = self._words
         types_ = words[ch.M_PARAM_TYPES]
         params = self._params(types_) if types_ else list(_NO_PARAMS)
+        session = words[ch.M_SESSION]
+        uuid = words[ch.M_CLIENT_UUID : ch.M_CLIENT_UUID + 2].tobytes()
+        TASK.clients[session] = (words[ch.M_LOGIN], uuid)
+        TASK.session = session
         try:
-            context = self._service.TA_OpenSessionEntryPoint(types_, params)
-            self._sessions[words[ch.M_SESSION]] = context
+            self._sessions[session] = self._service.TA_OpenSessionEntryPoint(types_, params)
+        except BaseException:
+            del TASK.clients[session]
+            raise
         finally:
             if types_:
                 self._write_params(types_, params)
@@ -146,7 +175,8 @@ class ServiceProcess:
         assert self._service is not None
         words = self._words
         types_ = words[ch.M_PARAM_TYPES]
-        context = self._sessions[words[ch.M_SESSION]]
+        TASK.session = session = words[ch.M_SESSION]
+        context = self._sessions[session]
         if not types_:
             self._service.TA_InvokeCommandEntryPoint(context, words[ch.M_FUNC], 0, list(_NO_PARAMS))
             return
@@ -158,8 +188,12 @@ class ServiceProcess:
 
     def _close_session(self) -> None:
         assert self._service is not None
-        context = self._sessions.pop(self._words[ch.M_SESSION], None)
-        self._service.TA_CloseSessionEntryPoint(context)
+        TASK.session = session = self._words[ch.M_SESSION]
+        context = self._sessions.pop(session, None)
+        try:
+            self._service.TA_CloseSessionEntryPoint(context)
+        finally:
+            TASK.clients.pop(session, None)
 
     # Parameters: values as objects, references as views of the client's pages.
 
@@ -167,9 +201,7 @@ class ServiceProcess:
         words = self._words
         for index in range(words[ch.M_NUM_MAPS]):
             key, fd, size = words[ch.M_MAPS + 3 * index : ch.M_MAPS + 3 * index + 3]
-            self._drop(self._maps.pop(key, None))
-            self._maps[key] = mmap.mmap(fd, size)
-            os.close(fd)
+            self._memory.map(key, fd, size)
         words[ch.M_NUM_MAPS] = 0
         params: list[Param] = []
         for index in range(4):
@@ -187,12 +219,7 @@ class ServiceProcess:
     def _memref(self, kind: int, offset: int, size: int, key: int) -> Memref:
         if key == ch.NULL_KEY:
             return Memref(None, size)
-        with memoryview(self._maps[key]) as whole:
-            view = whole[offset : offset + size]
-        self._views.append(view)
-        if kind == 5:
-            view = view.toreadonly()
-            self._views.append(view)
+        view = self._memory.lend(key, offset, size, kind == 5)
         return Memref(view, size)
 
     def _write_params(self, types_: int, params: list[Param]) -> None:
@@ -207,29 +234,12 @@ class ServiceProcess:
                 words[base + 1] = param.b & 0xFFFF_FFFF
             elif isinstance(param, Memref) and kind in (6, 7):
                 words[base + 1] = param.size & 0xFFFF_FFFF_FFFF_FFFF
-        # The client's pages are the service's for this call only.
-        for view in reversed(self._views):
-            try:
-                view.release()
-            except BufferError:  # an array or the like still uses it: it goes when that goes
-                pass
-        self._views.clear()
 
     def _unmap(self) -> None:
         words = self._words
         for key in words[ch.M_UNMAPS : ch.M_UNMAPS + words[ch.M_NUM_UNMAPS]].tolist():
-            self._drop(self._maps.pop(key, None))
+            self._memory.unmap(key)
         words[ch.M_NUM_UNMAPS] = 0
-
-    def _drop(self, area: mmap.mmap | None) -> None:
-        if area is not None:
-            self._left_maps.append(area)
-        left, self._left_maps = self._left_maps, []
-        for old in left:
-            try:
-                old.close()
-            except BufferError:  # the service kept a view: it goes when that goes
-                self._left_maps.append(old)
 
     # What services ask for.
 

@@ -5,6 +5,8 @@
  */
 #include "tee_client.h"
 
+#include <gentee/tee.h>
+
 #include <pthread.h>
 
 #define THREADS 3
@@ -95,6 +97,45 @@ static void *draw_argument(struct fuzzer *fuzzer, unsigned long command, char *s
         };
         draw_params(fuzzer, arg->params, count);
         fixed = sizeof(*arg);
+    } else if (command == TEE_IOC_TASK) {
+        struct tee_ioctl_task_arg *arg = (void *)(space + 64);
+        static const __u32 functions[] = {0, 1, 2, 3, 4, 6, 9, 100};
+
+        *arg = (struct tee_ioctl_task_arg){
+            .clnt_login = below(fuzzer, 4) ? 0 : (__u32)number(fuzzer),
+            .func = functions[below(fuzzer, 8)],
+            .flags = !below(fuzzer, 32),
+            .num_params = below(fuzzer, 16) ? (__u32)count : (__u32)number(fuzzer),
+        };
+        parse_uuid(service, arg->uuid);
+        draw_params(fuzzer, arg->params, count);
+        fixed = sizeof(*arg);
+    } else if (command == TEE_IOC_MEM_MAP) {
+        struct tee_ioctl_mem_map_data *arg = (void *)space;
+
+        *arg = (struct tee_ioctl_mem_map_data){.addr = address(fuzzer),
+                                               .length = below(fuzzer, 2) ? 4096 : number(fuzzer),
+                                               .flags = (__u32)below(fuzzer, 5)};
+        return arg;
+    } else if (command == TEE_IOC_SHM_FREE || command == TEE_IOC_MEM_UNMAP) {
+        struct tee_ioctl_shm_free_data *arg = (void *)space;
+
+        *arg = (struct tee_ioctl_shm_free_data){.id = 1 + (__s32)below(fuzzer, 40)};
+        return arg;
+    } else if (command == TEE_IOC_LOAD_TS) {
+        struct tee_ioctl_load_ts_data *arg = (void *)space;
+
+        *arg = (struct tee_ioctl_load_ts_data){.image_ptr = address(fuzzer),
+                                               .image_len = 1 + below(fuzzer, 8192)};
+        return arg;
+    } else if (command == TEE_IOC_GET_TS_LIST) {
+        struct tee_ioctl_get_ts_list_data *arg = (void *)space;
+
+        *arg = (struct tee_ioctl_get_ts_list_data){
+            .buf_ptr = address(fuzzer),
+            .buf_len = below(fuzzer, 2) ? 4096 : number(fuzzer),
+            .entry_size = below(fuzzer, 8) ? 360 : (__u32)number(fuzzer)};
+        return arg;
     } else if (command == TEE_IOC_OBJECT_INVOKE) {
         struct tee_ioctl_object_invoke_arg *arg = (void *)(space + 64);
 
@@ -126,7 +167,7 @@ static void *draw_argument(struct fuzzer *fuzzer, unsigned long command, char *s
 static void check_error(unsigned long command)
 {
     static const int errors[] = {EINVAL, EFAULT, ENOMEM, EPERM,  EBADF,  ENOTTY,
-                                 EMFILE, EBUSY,  EINTR,  ENOENT, ENOTSUPP};
+                                 EMFILE, EBUSY,  EINTR,  ENOENT, ENOTSUPP, EACCES};
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++)
         if (errno == errors[i])
@@ -138,6 +179,8 @@ static const unsigned long commands[] = {
     TEE_IOC_VERSION, TEE_IOC_SHM_ALLOC,     TEE_IOC_OPEN_SESSION, TEE_IOC_INVOKE,
     TEE_IOC_INVOKE,  TEE_IOC_CANCEL,        TEE_IOC_SHM_REGISTER, TEE_IOC_CLOSE_SESSION,
     TEE_IOC_INVOKE,  TEE_IOC_OBJECT_INVOKE, TEE_IOC_SHM_REGISTER_FD,
+    TEE_IOC_TASK,    TEE_IOC_SHM_FREE,      TEE_IOC_MEM_MAP,      TEE_IOC_MEM_UNMAP,
+    TEE_IOC_LOAD_TS, TEE_IOC_GET_TS_LIST,
 };
 
 static void *fuzz(void *context)

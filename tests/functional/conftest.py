@@ -148,6 +148,7 @@ def compile_client(tmp_path_factory: pytest.TempPathFactory) -> CompileClient:
             compiler = shutil.which("gcc") or pytest.skip("there is no gcc")
             program = folder / f"{Path(source_name).stem}-{len(built)}"
             strict = ["-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread"]
+            strict += ["-I", str(ROOT / "gentee" / "include")]
             source = str(CLIENTS / source_name)
             finished = subprocess.run(
                 [compiler, *strict, source, "-o", str(program), *flags],

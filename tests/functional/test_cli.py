@@ -515,7 +515,7 @@ def test_help() -> None:
     [
         ("docter", "did you mean 'gentee doctor'?"),
         ("true", "to run it: gentee run -- true"),
-        ("xyzzy", "the commands are run, ls, doctor, version"),
+        ("xyzzy", f"the commands are {', '.join(COMMANDS)}"),
     ],
 )
 def test_unknown_command(word: str, hint: str) -> None:

@@ -840,11 +840,14 @@ def test_cancel_an_open(tee: Tee) -> None:
 @pytest.mark.parametrize("flags", ["", "single_instance = True; multi_session = True"])
 def test_cancel_an_open_before_it_runs(tee: Tee, flags: str) -> None:
     """The instance is still being created."""
-    go_on = tee.folder / "go on"
     tee.put(
-        f"""
+        """
     def TA_CreateEntryPoint(self):
-        while not os.path.exists({str(go_on)!r}):
+        import signal
+        go_on = []
+        signal.signal(signal.SIGUSR1, lambda *_: go_on.append(True))
+        IMSG("creating")
+        while not go_on:
             TEE_Wait(1)
     def TA_DestroyEntryPoint(self):
         IMSG("destroyed")
@@ -869,9 +872,12 @@ def test_cancel_an_open_before_it_runs(tee: Tee, flags: str) -> None:
     assert (error.code, error.origin) == (TEE_ERROR_CANCEL, TEE_ORIGIN_TEE)
     # Nobody needs it any more; it ends when it can.
     assert tee.instances() == 1
-    go_on.touch()
+    wait_until(lambda: tee.lines == ["creating"])
+    ((instance,),) = [soft.instances() for soft in tee.driver._tees]
+    os.kill(instance.pid, signal.SIGUSR1)
     wait_until(lambda: tee.instances() == 0)
-    wait_until(lambda: tee.lines == ["destroyed"])
+    wait_until(lambda: tee.lines == ["creating", "destroyed"])
+    tee.put("    pass\n", flags=flags)
     context.open_session(UUID).close()
 
 
@@ -1205,6 +1211,7 @@ def test_a_service_that_still_uses_a_view(each_tee: Tee) -> None:
     session.invoke(2, buffer)
 
 
+@pytest.mark.root
 def test_memory_that_ended_is_unmapped(tee: Tee) -> None:
     tee.put(DYING + "        elif command_id == 20: params[0].buffer[0] = 1\n")
     session = tee.open()
@@ -1212,6 +1219,7 @@ def test_memory_that_ended_is_unmapped(tee: Tee) -> None:
     pid = pid_of(session)
 
     def mapped() -> int:
+        # Root's to see: a service is not dumpable.
         return Path(f"/proc/{pid}/maps").read_text().count("memfd:tee_shm")
 
     memories = [SharedMemory.allocate(context, 100) for _ in range(70)]

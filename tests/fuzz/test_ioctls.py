@@ -18,6 +18,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gentee.abi.gentee_tee import (
+    TEE_IOC_GET_TS_LIST,
+    TEE_IOC_LOAD_TS,
+    TEE_IOC_MEM_MAP,
+    TEE_IOC_MEM_UNMAP,
+    TEE_IOC_SHM_FREE,
+    TEE_IOC_TASK,
+    TEE_IOCTL_GET_TS_LIST_DATA,
+    TEE_IOCTL_LOAD_TS_DATA,
+    TEE_IOCTL_MEM_MAP_DATA,
+    TEE_IOCTL_TASK_ARG,
+)
 from gentee.abi.linux_tee import (
     TEE_IOC_CANCEL,
     TEE_IOC_CLOSE_SESSION,
@@ -47,7 +59,7 @@ from tests.helpers import LocalHost, wait_until
 ARENA = 16384  # bytes that a client may name
 ERRNOS = {
     errno.EINVAL, errno.EFAULT, errno.ENOMEM, errno.EPERM, errno.EBUSY, errno.ENOENT, errno.EBADF,
-    errno.EINTR, 524,
+    errno.EINTR, errno.EACCES, 524,
 }  # fmt: skip
 
 
@@ -150,6 +162,30 @@ def calls(draw: st.DrawFn, base: int) -> tuple[int, bytes, int]:
         # 8 (ERRNO) answers with any errno by request.
         func = draw(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 9, 0xFFFFFFFF]))
         fixed = TEE_IOCTL_INVOKE_ARG.pack(func, draw(U32), 1, 0, 0, count)
+    elif cmd == TEE_IOC_TASK:
+        uuid = draw(st.sampled_from([bytes(16), bytes(range(16))]))
+        login = draw(st.sampled_from([0, 0, 1, 2, 3, 6, 0x80000000]))
+        func = draw(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 7, 9, 0xFFFFFFFF]))
+        flags, reserved = draw(st.sampled_from([(0, 0), (0, 0), (0, 0), (1, 0), (0, 1)]))
+        fixed = TEE_IOCTL_TASK_ARG.pack(
+            uuid, bytes(16), login, 1, func, flags, 0, 0, count, reserved
+        )
+    elif cmd == TEE_IOC_MEM_MAP:
+        map_data = (draw(pointers(base)), draw(WORD), draw(st.integers(0, 4)), 0)
+        return cmd, TEE_IOCTL_MEM_MAP_DATA.pack(*map_data), base
+    elif cmd in (TEE_IOC_SHM_FREE, TEE_IOC_MEM_UNMAP):
+        flags = draw(st.sampled_from([0, 0, 0, 1]))
+        return cmd, draw(U32).to_bytes(4, "little") + flags.to_bytes(4, "little"), base
+    elif cmd == TEE_IOC_LOAD_TS:
+        # Beside the argument: a driver gets bytes that are never an image.
+        load = (draw(pointers(base)), draw(WORD), draw(st.sampled_from([0, 0, 0, 1])))
+        return cmd, TEE_IOCTL_LOAD_TS_DATA.pack(*load, 0, bytes(16), 0, 0), base
+    elif cmd == TEE_IOC_GET_TS_LIST:
+        entry = draw(st.sampled_from([360, 360, 368, 352, 4096, 4104, 0]))
+        name = draw(st.sampled_from([b"", b"loopback", b"x" * 64]))
+        api = draw(st.sampled_from([b"", b"GP_TEEv1.3", b"x" * 32]))
+        ts_list = (draw(pointers(base)), draw(WORD), 0, entry, 0, 0, 0, 0, name, api)
+        return cmd, TEE_IOCTL_GET_TS_LIST_DATA.pack(*ts_list), base
     elif cmd == TEE_IOC_OBJECT_INVOKE:
         fixed = draw(WORD).to_bytes(8, "little") + draw(U32).to_bytes(4, "little") + bytes(4)
         fixed += count.to_bytes(4, "little") + bytes(4)

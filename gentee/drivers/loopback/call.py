@@ -59,6 +59,7 @@ from gentee.core.context import TeeContext, TeeSession
 from gentee.core.driver import PENDING, OpResult
 from gentee.core.params import TeeParam
 from gentee.core.supp import Supplicant, SuppRequest
+from gentee.drivers.loopback.services import Services
 from gentee.drivers.loopback.shm import OpenWindows
 from gentee.errors import BadParameters, Cancel, ItemNotFound, NotSupported, ShortBuffer, TargetDead
 
@@ -119,6 +120,7 @@ class Loopback:
 
     def __init__(self) -> None:
         self.supplicant = Supplicant()
+        self.services = Services()
         self.lock = threading.Lock()
         self.parked: dict[InvokeArg, Parked] = {}
 

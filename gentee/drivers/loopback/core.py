@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gentee.core.host import Host
     from gentee.core.params import TeeParam
     from gentee.core.shm import TeeShm
+    from gentee.core.trusted_services import LoadTsArg, TsInfo
 
 # "LOOP". Linux's drivers have 1 to 4, so no client takes this for a TEE that it knows.
 LOOPBACK_IMPL_ID = 0x4C4F4F50
@@ -77,6 +78,13 @@ class LoopbackOps(TeeDriverOps):
 
     def cancel_req(self, ctx: "TeeContext", cancel_id: int, session: int) -> None:
         call.cancel_req(ctx, cancel_id, session)
+
+    def load_ts(self, ctx: "TeeContext", arg: "LoadTsArg") -> OpResult:
+        self._tee.services.load(arg)
+        return None
+
+    def get_ts_list(self, ctx: "TeeContext") -> "list[TsInfo]":
+        return self._tee.services.list()
 
     def shm_register(self, ctx: "TeeContext", shm_: "TeeShm") -> None:
         shm.shm_register(shm_)

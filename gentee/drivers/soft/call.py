@@ -10,6 +10,10 @@ from gentee.core.params import TeeParam
 from gentee.core.shm import TeeShm
 from gentee.secure.tee import SoftTee
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gentee.core.trusted_services import LoadTsArg, TsInfo
+
 
 class SoftOps(TeeDriverOps):
     """Passes the calls of contexts on to the TEE."""
@@ -47,6 +51,14 @@ class SoftOps(TeeDriverOps):
     def cancel_req(self, ctx: TeeContext, cancel_id: int, session: int) -> None:
         for arg in find_pending(ctx, cancel_id, session):
             self.tee.cancel(arg)
+
+    def load_ts(self, ctx: TeeContext, arg: "LoadTsArg") -> OpResult:
+        service = self.tee.load_ts(arg.image)
+        arg.uuid, arg.version = service.uuid, service.version
+        return None
+
+    def get_ts_list(self, ctx: TeeContext) -> "list[TsInfo]":
+        return self.tee.list_ts()
 
     def shm_register(self, ctx: TeeContext, shm: TeeShm) -> None:
         pass  # nothing to prepare: a service maps or copies at the first call

@@ -18,6 +18,7 @@ from gentee.drivers.soft.shm import SoftShmPool
 from gentee.drivers.soft.supp import SoftSuppOps
 from gentee.secure.store import TaStore
 from gentee.secure.tee import SoftTee
+from gentee.secure.watchdog import CPU_LIMIT, MEMORY_LIMIT, Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class SoftDriver(TeeDriver):
 
     Options: ``ta_dirs`` (folders of services, the earlier wins), ``reg_mem`` (advertise
     TEE_GEN_CAP_REG_MEM, so that libteec registers its memory instead of sharing pages),
-    ``max_instances``.
+    ``max_instances``; ``state`` (the TEE's state folder; None keeps nothing), ``keys`` (PEM files
+    of keys that images may be signed with), ``strict`` (these keys only); ``memory_limit`` (MiB of
+    private memory for a service's process), ``cpu_limit`` (seconds of CPU time for a command).
     """
 
     name = "soft"
@@ -38,8 +41,13 @@ class SoftDriver(TeeDriver):
         self._tees: list[SoftTee] = []
 
     def probe(self, host: Host, options: "Mapping[str, Any]") -> Iterable[TeeDesc]:
-        store = TaStore(options.get("ta_dirs", ()))
-        tee = SoftTee(host, store, max_instances=int(options.get("max_instances", 1024)))
+        store = self._store(host, options)
+        limits = Limits(
+            int(options.get("memory_limit", MEMORY_LIMIT)),
+            float(options.get("cpu_limit", CPU_LIMIT)),
+        )
+        max_instances = int(options.get("max_instances", 1024))
+        tee = SoftTee(host, store, max_instances=max_instances, limits=limits)
         self._tees.append(tee)
         gen_caps = TEE_GEN_CAP_GP | TEE_GEN_CAP_MEMREF_NULL
         if options.get("reg_mem"):
@@ -62,6 +70,25 @@ class SoftDriver(TeeDriver):
             gen_caps=gen_caps,
             privileged=True,
         )
+
+    @staticmethod
+    def _store(host: Host, options: "Mapping[str, Any]") -> TaStore:
+        folder = options.get("state")
+        files = options.get("keys", ())
+        strict = bool(options.get("strict"))
+        state = keys = None
+        # What nobody needs is not imported either.
+        if folder is not None:
+            from gentee.secure.state import State
+
+            state = State(folder)
+            state.check()
+        if files or strict:
+            from gentee.secure.keys import AcceptedKeys
+
+            keys = AcceptedKeys(files, strict=strict)
+            keys.check_files()
+        return TaStore(options.get("ta_dirs", ()), state=state, keys=keys, warn=host.warn)
 
     def remove(self) -> None:
         for tee in self._tees:

@@ -11,5 +11,8 @@ class SoftShmPool(TeeShmPool):
     def __init__(self, tee: SoftTee) -> None:
         self._tee = tee
 
+    def withdraw(self, shm: TeeShm) -> None:
+        self._tee.forget_shm(shm)
+
     def free(self, shm: TeeShm) -> None:
         self._tee.forget_shm(shm)

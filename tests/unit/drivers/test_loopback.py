@@ -87,7 +87,7 @@ def test_all_operations_are_there(devices: list[TeeDevice]) -> None:
     assert {
         "get_version", "get_tee_revision", "open", "close_context", "release", "open_session",
         "close_session", "system_session", "invoke_func", "object_invoke_func", "cancel_req",
-        "supp_recv", "supp_send", "shm_register", "shm_unregister",
+        "supp_recv", "supp_send", "load_ts", "get_ts_list", "shm_register", "shm_unregister",
     } == everything  # fmt: skip
     for device in devices:
         assert device.ops.get_tee_revision(device).startswith("loopback ")

@@ -371,8 +371,12 @@ def test_other_files_do_not_count(store: TaStore, folders: list[Path]) -> None:
         put(folders[0] / name, service(ONE))
     (folders[0] / "folder.py").mkdir()
     (folders[0] / "dangling.py").symlink_to("nowhere")
+    os.mkfifo(folders[0] / "pipe.py")
+    os.mkfifo(folders[0] / f"{ONE}.ta")
     put(folders[0] / "helper.py", "x = 1\n")
     assert store.all() == []
+    assert store.find(parse_uuid(ONE)) is None
+    assert store.problems() == []
     put(folders[1] / "link.py", service(TWO))
     (folders[0] / "link.py").symlink_to(folders[1] / "link.py")
     found = store.find(parse_uuid(TWO))
