@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The contract of an OP-TEE user TA: what it is entered with, and what it may call.
+
+OP-TEE 4.10: <user_ta_header.h>, <utee_types.h>, <utee_syscalls.h>, <tee_syscall_numbers.h>,
+<ldelf.h>. Names follow those headers. Structures have the same layout in 32- and 64-bit TAs except
+where two are given.
+"""
+
+from struct import Struct
+
+SMALL_PAGE_SIZE = 4096
+
+# struct ta_head: uuid (timeLow timeMid timeHiAndVersion clockSeqAndNode) stack_size flags
+# depr_entry
+TA_HEAD = Struct("<IHH8sIIQ")
+DEPR_ENTRY_NONE = 0xFFFFFFFFFFFFFFFF  # depr_entry of every TA that is not a legacy one
+
+# ta_head.flags
+TA_FLAG_SINGLE_INSTANCE = 1 << 2
+TA_FLAG_MULTI_SESSION = 1 << 3
+TA_FLAG_INSTANCE_KEEP_ALIVE = 1 << 4
+TA_FLAG_SECURE_DATA_PATH = 1 << 5
+TA_FLAG_CACHE_MAINTENANCE = 1 << 7
+TA_FLAG_CONCURRENT = 1 << 8  # pseudo TAs only
+TA_FLAG_DEVICE_ENUM = 1 << 9
+TA_FLAG_DEVICE_ENUM_SUPP = 1 << 10
+TA_FLAG_DONT_CLOSE_HANDLE_ON_CORRUPT_OBJECT = 1 << 11
+TA_FLAG_DEVICE_ENUM_TEE_STORAGE_PRIVATE = 1 << 12
+TA_FLAG_INSTANCE_KEEP_CRASHED = 1 << 13
+TA_FLAGS_MASK = (1 << 14) - 1
+
+# The first argument of the entry function
+UTEE_ENTRY_FUNC_OPEN_SESSION = 0
+UTEE_ENTRY_FUNC_CLOSE_SESSION = 1
+UTEE_ENTRY_FUNC_INVOKE_COMMAND = 2
+UTEE_ENTRY_FUNC_DUMP_MEMSTATS = 3
+
+UTEE_PARAMS = Struct("<9Q")  # types, then two values for each of the four parameters
+UTEE_ATTRIBUTE = Struct("<QQI4x")  # a b attribute_id
+UTEE_OBJECT_INFO = Struct("<7I")  # type size max_size usage data_size data_pos handle_flags
+TEE_UUID = Struct("<IHH8s")
+TEE_IDENTITY = Struct("<IIHH8s")  # login uuid
+TEE_TIME = Struct("<II")  # seconds millis
+STACK_ALIGNMENT = 64  # of the core's copy of struct utee_params at the top of the stack
+
+# System call numbers
+TEE_SCN_RETURN = 0
+TEE_SCN_LOG = 1
+TEE_SCN_PANIC = 2
+TEE_SCN_GET_PROPERTY = 3
+TEE_SCN_GET_PROPERTY_NAME_TO_INDEX = 4
+TEE_SCN_OPEN_TA_SESSION = 5
+TEE_SCN_CLOSE_TA_SESSION = 6
+TEE_SCN_INVOKE_TA_COMMAND = 7
+TEE_SCN_CHECK_ACCESS_RIGHTS = 8
+TEE_SCN_GET_CANCELLATION_FLAG = 9
+TEE_SCN_UNMASK_CANCELLATION = 10
+TEE_SCN_MASK_CANCELLATION = 11
+TEE_SCN_WAIT = 12
+TEE_SCN_GET_TIME = 13
+TEE_SCN_SET_TA_TIME = 14
+TEE_SCN_CRYP_STATE_ALLOC = 15
+TEE_SCN_CRYP_STATE_COPY = 16
+TEE_SCN_CRYP_STATE_FREE = 17
+TEE_SCN_HASH_INIT = 18
+TEE_SCN_HASH_UPDATE = 19
+TEE_SCN_HASH_FINAL = 20
+TEE_SCN_CIPHER_INIT = 21
+TEE_SCN_CIPHER_UPDATE = 22
+TEE_SCN_CIPHER_FINAL = 23
+TEE_SCN_CRYP_OBJ_GET_INFO = 24
+TEE_SCN_CRYP_OBJ_RESTRICT_USAGE = 25
+TEE_SCN_CRYP_OBJ_GET_ATTR = 26
+TEE_SCN_CRYP_OBJ_ALLOC = 27
+TEE_SCN_CRYP_OBJ_CLOSE = 28
+TEE_SCN_CRYP_OBJ_RESET = 29
+TEE_SCN_CRYP_OBJ_POPULATE = 30
+TEE_SCN_CRYP_OBJ_COPY = 31
+TEE_SCN_CRYP_DERIVE_KEY = 32
+TEE_SCN_CRYP_RANDOM_NUMBER_GENERATE = 33
+TEE_SCN_AUTHENC_INIT = 34
+TEE_SCN_AUTHENC_UPDATE_AAD = 35
+TEE_SCN_AUTHENC_UPDATE_PAYLOAD = 36
+TEE_SCN_AUTHENC_ENC_FINAL = 37
+TEE_SCN_AUTHENC_DEC_FINAL = 38
+TEE_SCN_ASYMM_OPERATE = 39
+TEE_SCN_ASYMM_VERIFY = 40
+TEE_SCN_STORAGE_OBJ_OPEN = 41
+TEE_SCN_STORAGE_OBJ_CREATE = 42
+TEE_SCN_STORAGE_OBJ_DEL = 43
+TEE_SCN_STORAGE_OBJ_RENAME = 44
+TEE_SCN_STORAGE_ENUM_ALLOC = 45
+TEE_SCN_STORAGE_ENUM_FREE = 46
+TEE_SCN_STORAGE_ENUM_RESET = 47
+TEE_SCN_STORAGE_ENUM_START = 48
+TEE_SCN_STORAGE_ENUM_NEXT = 49
+TEE_SCN_STORAGE_OBJ_READ = 50
+TEE_SCN_STORAGE_OBJ_WRITE = 51
+TEE_SCN_STORAGE_OBJ_TRUNC = 52
+TEE_SCN_STORAGE_OBJ_SEEK = 53
+TEE_SCN_CRYP_OBJ_GENERATE_KEY = 54
+TEE_SCN_SE_SERVICE_OPEN__DEPRECATED = 55  # the secure element API, to SE_CHANNEL_CLOSE
+TEE_SCN_SE_CHANNEL_CLOSE__DEPRECATED = 69
+TEE_SCN_CACHE_OPERATION = 70
+TEE_SCN_MAX = 70
+TEE_SVC_MAX_ARGS = 8
+
+# Property sets of get_property
+TEE_PROPSET_TEE_IMPLEMENTATION = 0xFFFFFFFD
+TEE_PROPSET_CURRENT_CLIENT = 0xFFFFFFFE
+TEE_PROPSET_CURRENT_TA = 0xFFFFFFFF
+
+# enum user_ta_prop_type
+USER_TA_PROP_TYPE_BOOL = 0
+USER_TA_PROP_TYPE_U32 = 1
+USER_TA_PROP_TYPE_UUID = 2
+USER_TA_PROP_TYPE_IDENTITY = 3
+USER_TA_PROP_TYPE_STRING = 4
+USER_TA_PROP_TYPE_BINARY_BLOCK = 5
+USER_TA_PROP_TYPE_U64 = 6
+USER_TA_PROP_TYPE_INVALID = 7
+
+# Flags of check_access_rights: Internal Core API §4.11.1, the others are OP-TEE's
+TEE_MEMORY_ACCESS_READ = 0x1
+TEE_MEMORY_ACCESS_WRITE = 0x2
+TEE_MEMORY_ACCESS_ANY_OWNER = 0x4
+TEE_MEMORY_ACCESS_NONSECURE = 0x10000000
+TEE_MEMORY_ACCESS_SECURE = 0x20000000
+
+# Flags of dlopen in a TA: all three, or TEE_ERROR_BAD_PARAMETERS
+RTLD_NOW = 0x2
+RTLD_GLOBAL = 0x100
+RTLD_NODELETE = 0x1000
+
+# What the loader fills in for libutee, by class. struct __elf_phdr_info: reserved count reserved2
+# zero dlpi; struct dl_phdr_info: addr name phdr phnum adds subs tls_modid tls_data.
+ELF_PHDR_INFO32 = Struct("<IHBBI")
+ELF_PHDR_INFO64 = Struct("<IHBBQ")
+ELF_PHDR_INFO_ZERO = 7  # offset of the empty string
+DL_PHDR_INFO32 = Struct("<IIIH2xQQII")
+DL_PHDR_INFO64 = Struct("<QQQH6xQQQQ")
+
+# The same for the libutee of OP-TEE 3.9. struct __init_fini_info: reserved size pad ifs; struct
+# __init_fini: flags init_size fini_size init fini.
+INIT_FINI_INFO32 = Struct("<IHHI")
+INIT_FINI_INFO64 = Struct("<IHHQ")
+INIT_FINI32 = Struct("<IHHII")
+INIT_FINI64 = Struct("<IHHQQ")
+IFS_VALID = 1 << 0
+
+# A64: what precedes the thread-local blocks at the thread pointer, in bytes
+TCB_HEAD_SIZE = 16

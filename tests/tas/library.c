@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A library that uses its TA's symbols and another library's. */
+
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT extern uint32_t main_value;
+EXPORT uint32_t second_value(void);
+EXPORT uint32_t both(void) { return 2; }
+EXPORT uint32_t lib_value = 77;
+EXPORT uint32_t lib_both(void) { return both(); }
+EXPORT uint32_t lib_add(uint32_t a, uint32_t b) { return a + b + main_value + second_value(); }
