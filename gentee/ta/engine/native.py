@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from gentee.errors import OutOfMemory
+from gentee.errors import NotSupported, OutOfMemory
 from gentee.ta.engine import cpu as cpus
 from gentee.ta.engine import unicorn_abi as uc
 from gentee.ta.engine.base import AARCH64, ARM, Engine, EngineError, Fault, FaultKind
@@ -56,7 +56,7 @@ class _Library:
     def __init__(self) -> None:
         spec = find_spec("unicorn")
         if spec is None or spec.origin is None:
-            raise EngineError("the Python package unicorn is not installed")
+            raise NotSupported("OP-TEE's TAs need the Python package unicorn")
         path = os.path.join(os.path.dirname(spec.origin), "lib", "libunicorn.so.2")
         held = ctypes.PyDLL(path)
         free = ctypes.CDLL(path)

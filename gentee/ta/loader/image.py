@@ -275,6 +275,7 @@ class ElfImage:
     def _relocations(self) -> relocations.Relocations:
         wanted = elf.SHT_REL if self.is_32bit else elf.SHT_RELA
         size = elf.Elf32_Rel.size if self.is_32bit else elf.Elf64_Rela.size
+        symbol_size = elf.Elf32_Sym.size if self.is_32bit else elf.Elf64_Sym.size
         tables: list[tuple[bytes, SymbolTable | None]] = []
         total = 0
         for section in self._sections:
@@ -284,6 +285,8 @@ class ElfImage:
                 raise TaImageError("relocations have an unknown size", gp.TEE_ERROR_GENERIC)
             if section.link >= len(self._sections):
                 raise bad_format("the index of a symbol table is out of range")
+            if section.link and self._sections[section.link].entsize != symbol_size:
+                raise TaImageError("symbols have an unknown size", gp.TEE_ERROR_GENERIC)
             table = self.read("a relocation table", section.addr, section.size // size * size)
             total += len(table)
             if total > len(self.data):  # sections over the same bytes, again and again
@@ -324,9 +327,14 @@ class ElfImage:
             symbol = self.symbols.lookup(b"ta_head")
             if symbol is not None:
                 vaddr = symbol.value
-        low, mid, high, node, stack_size, flags, depr_entry = ta.TA_HEAD.unpack(
-            self.read("ta_head", vaddr, ta.TA_HEAD.size)
-        )
+        fields = ta.TA_HEAD.unpack(self.read("ta_head", vaddr, ta.TA_HEAD.size))
+        if vaddr and fields[-1] != ta.DEPR_ENTRY_NONE:
+            # A legacy TA: ldelf loads it anew, and takes what is at its load address.
+            vaddr = 0
+            fields = ta.TA_HEAD.unpack(self.read("ta_head", vaddr, ta.TA_HEAD.size))
+            if fields[-1] == ta.DEPR_ENTRY_NONE:
+                raise TaImageError("a legacy ta_head that is not first", gp.TEE_ERROR_GENERIC)
+        low, mid, high, node, stack_size, flags, depr_entry = fields
         alignment = 8 if self.is_32bit else 16
         if not stack_size or stack_size % alignment:
             raise bad_format(f"invalid stack size {stack_size}")
@@ -338,7 +346,7 @@ class ElfImage:
     def check_entry(self, entry: int) -> None:
         """Refuse an entry point, relative to the file, that is not in code."""
         segment = self.segment_at(entry & ~1 if self.is_32bit else entry)
-        if segment is None or not segment.flags & elf.PF_X:
+        if segment is None or segment.flags & (elf.PF_X | elf.PF_W) != elf.PF_X:
             raise bad_format(f"the entry point {entry:#x} is not in code")
         if entry & 3 and not (self.is_32bit and entry & 1):
             raise bad_format(f"the entry point {entry:#x} is not aligned")

@@ -177,10 +177,11 @@ class Loader:
                 memory = space.allocate(segment.memsz)
                 start = segment.offset
                 memory[: segment.filesz] = image.data[start : start + segment.filesz]
+                # OP-TEE maps what can be written from zeroed memory, which cannot be executed.
                 prot = PROT_READ
                 if segment.flags & elf.PF_W:
                     prot |= PROT_WRITE
-                if segment.flags & elf.PF_X:
+                elif segment.flags & elf.PF_X:
                     prot |= PROT_EXEC
                 regions.append(space.map(load_addr + segment.vaddr, memory, prot, name, uuid))
             headers = None

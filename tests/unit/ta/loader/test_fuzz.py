@@ -16,7 +16,7 @@ from gentee.ta.loader.link import Loader
 from tests.ta_build import ARCHES
 from tests.ta_run import LIBRARY, LIBRARY2, LIBRARY_TLS, UUID, library_path, ta_bytes
 
-SECONDS = 1.0  # a test's own limit per file, far above what any takes
+SECONDS = 1.0  # of CPU time for a file, far above what any takes
 LIMIT = 8 << 20
 
 
@@ -46,7 +46,7 @@ class NoEngine(Engine):
 
 def try_to_load(data: bytes, arch: str, is_main: bool = True) -> bool:
     """Whether it loads; anything but a refusal is a failure of the test."""
-    before = time.monotonic()
+    before = time.process_time()
     try:
         image = parse_image(data, is_main, LIMIT)
         space = AddressSpace(NoEngine(arch), LIMIT)
@@ -61,7 +61,7 @@ def try_to_load(data: bytes, arch: str, is_main: bool = True) -> bool:
     except (TaImageError, TeeError):
         return False
     finally:
-        assert time.monotonic() - before < SECONDS
+        assert time.process_time() - before < SECONDS
     return True
 
 

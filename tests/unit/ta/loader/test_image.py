@@ -142,6 +142,7 @@ WRONG: list[tuple[Change, int, str]] = [
     (segment(0, flags=1), UNSUPPORTED, "not readable"),
     (segment(0, offset=0), GENERIC, "ELF header of a TA"),
     (segment(0, flags=4), BAD, "entry point"),
+    (segment(0, flags=7), BAD, "entry point"),
     (head(stack_size=0), BAD, "stack size"),
     (head(stack_size=1028), BAD, "stack size"),
     (head(flags=1 << 14), BAD, "flags"),
@@ -202,8 +203,8 @@ def test_a_library_without_its_header() -> None:
 
 
 def test_segments_that_share_a_page() -> None:
-    """The page gets the rights of both: ldelf's case 1."""
-    writer = ElfWriter()
+    """The page gets the rights of both: ldelf's case 1. A TA could not start there."""
+    writer = ElfWriter(is_main=False)
     writer.phdrs[0].filesz = writer.phdrs[0].memsz = 0xF00
     writer.phdrs[1].offset -= 0x80
     writer.phdrs[1].vaddr -= 0x80
@@ -239,6 +240,21 @@ def test_relocations_have_bounds(arch: str) -> None:
         parse(ElfWriter(arch, relocations=[Rel(word, DATA, 9)]))
 
 
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_head_of_a_legacy_ta_is_first(arch: str) -> None:
+    """Where the symbol is says that it is one; what it says is at the load address."""
+    writer = ElfWriter(arch, head={"stack_size": 8192, "depr_entry": CODE})
+    writer.symbols[0].value = 0x40
+    writer.patches[0x40] = ta.TA_HEAD.pack(9, 9, 9, bytes(8), 4096, 0, CODE)
+    head = parse(writer).head
+    assert head is not None
+    assert (head.vaddr, head.stack_size, head.uuid[:4]) == (0, 8192, bytes([0, 0, 0, 1]))
+    writer.head = {}
+    with pytest.raises(TaImageError, match="not first") as caught:
+        parse(writer)
+    assert caught.value.code == GENERIC
+
+
 def test_relocation_sections_have_bounds() -> None:
     def sections(*wrong: Shdr) -> ElfWriter:
         writer = ElfWriter()
@@ -247,6 +263,8 @@ def test_relocation_sections_have_bounds() -> None:
 
     with pytest.raises(TaImageError, match="unknown size"):
         parse(sections(Shdr(elf.SHT_RELA, 0x200, 24, 1, 16)))
+    with pytest.raises(TaImageError, match="symbols have an unknown size"):
+        parse(sections(Shdr(elf.SHT_RELA, 0x200, 24, 2, 24)))
     with pytest.raises(TaImageError, match="symbol table is out"):
         parse(sections(Shdr(elf.SHT_RELA, 0x200, 24, 99, 24)))
     with pytest.raises(TaImageError, match="relocation table is out"):

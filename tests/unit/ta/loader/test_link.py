@@ -9,7 +9,8 @@ import pytest
 from gentee.abi import gp
 from gentee.abi import optee_ta as ta
 from gentee.errors import BadParameters, ItemNotFound, TaImageError
-from gentee.ta.loader.image import ElfImage
+from gentee.ta.loader.image import ElfImage, parse_image
+from tests.elfwriter import DATA, ElfWriter
 from tests.ta_build import ARCHES
 from tests.ta_run import (
     LIBRARY,
@@ -158,3 +159,13 @@ def test_regions_are_apart(linked: RunningTa) -> None:
         assert low.owner == high.owner or low.end + 4096 <= high.address
     for region in regions:
         assert region.prot & 6 != 6  # never writable and executable
+
+
+def test_writable_segments_are_not_executed(arch: str) -> None:
+    writer = ElfWriter(arch)
+    writer.phdrs[1].flags = 7
+    running = RunningTa(parse_image(writer.build()))
+    region = running.space.find(running.ta.load_addr + DATA)
+    assert region is not None
+    assert region.prot == 3
+    running.end()
