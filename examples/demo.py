@@ -11,6 +11,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CLIENT = HERE / "clients" / "echo_client.c"
+KEYSTORE_CLIENT = HERE / "clients" / "keystore_client.c"
+INCLUDE = ROOT / "gentee" / "include"  # gentee include-dir
 TEXT = "Hello from the normal world"
 
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -37,17 +39,18 @@ def give_up(problem: str, advice: str) -> int:
     return 1
 
 
-def compile_client(compiler: str, program: Path) -> bool:
-    return subprocess.run([compiler, "-O2", "-o", str(program), str(CLIENT)]).returncode == 0
+def compile_client(compiler: str, program: Path, source: Path, *flags: str) -> bool:
+    arguments = [compiler, "-O2", *flags, "-o", str(program), str(source)]
+    return subprocess.run(arguments).returncode == 0
 
 
-def run_client(program: Path) -> int:
+def run_client(program: Path, word: str) -> int:
     """Under gentee: its standard output is the client's, its standard error the services' log."""
     environment = dict(os.environ)
     # So that it works without being installed, too.
     paths = [str(ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    gentee = [sys.executable, "-m", "gentee", "run", "--", str(program), TEXT]
+    gentee = [sys.executable, "-m", "gentee", "run", "--", str(program), word]
     return subprocess.run(gentee, env=environment).returncode
 
 
@@ -62,15 +65,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gentee-demo-") as folder:
         program = Path(folder) / "echo_client"
         command(f"cc -o echo_client {CLIENT.relative_to(ROOT)}")
-        if not compile_client(compiler, program):
+        keystore = Path(folder) / "keystore_client"
+        if not (
+            compile_client(compiler, program, CLIENT)
+            and compile_client(compiler, keystore, KEYSTORE_CLIENT, f"-I{INCLUDE}")
+        ):
             return give_up(
                 "the client did not compile", "is linux/tee.h there? (Debian: linux-libc-dev)"
             )
         say()
         step("2. It opens /dev/tee0 and talks to two trusted services")
         command(f'gentee run -- ./echo_client "{TEXT}"')
-        status = run_client(program)
-    say()
+        status = run_client(program, TEXT)
+        say()
+        if not status:
+            step("3. A key that a service keeps and uses: each step is one call of <gentee/tee.h>")
+            command("gentee run -- ./keystore_client demo")
+            status = run_client(keystore, "demo")
+            say()
     if status:
         return give_up(
             f"the client ended with status {status}", "'gentee doctor' tells what is missing"
