@@ -26,6 +26,7 @@ TA_INVOKE = 3
 TA_CLOSE_SESSION = 4
 TA_UNMAP = 5  # no result: only the maps are dropped
 TA_DESTROY = 6  # call the destroy entry point; the process ends
+TA_REST = 7  # nothing to do for now: wait, in a futex on RESTING, and then for the next command
 
 # Requests: what a service asks of the TEE while it is at work for a command
 RQ_OPEN_TA_SESSION = 1
@@ -42,6 +43,7 @@ LOG_LINE_MAX = 2048  # bytes; longer lines are cut
 M_SESSION = 1
 M_FUNC = 2
 M_CANCEL = 3  # set at any time: the client asks to cancel the running command
+M_RESTING = 6  # 1 from TA_REST on; then the TEE makes it 0 and wakes who waits for that
 M_PARAM_TYPES = 8  # TEE_PARAM_TYPES(), four bits each
 M_PARAMS = 9  # four times a, b, c: value a, b, -; memref offset, size, key of the map
 M_NUM_MAPS = 24

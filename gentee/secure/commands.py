@@ -53,6 +53,8 @@ class Command:
 
     # How many calls are inside each other with this one: 1 is a client's (secure.nested).
     depth: int = 1
+    # Where in the window memory is that must be copied, which may take as long as a client likes.
+    layout: Layout | None = None
 
     def __init__(self, op: int, session: int = 0) -> None:
         self.op = op
@@ -218,9 +220,12 @@ class OpenCommand(CallCommand):
 
     def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
         instance.session_refused(self.session)
+        self.arg.priv = None
         super().failed(instance, error)
 
     def died(self, instance: "Instance") -> None:
+        # Who keeps the call, such as an exception's frames, does not keep the instance.
+        self.arg.priv = None
         if instance.create_error:
             # Why there is no instance; mostly the create entry point said so.
             self.arg.ret = instance.create_error

@@ -18,6 +18,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import (
@@ -35,7 +36,9 @@ from gentee.core.params import TeeParam
 from gentee.core.shm import TeeShm
 from gentee.core.workers import WORKERS
 from gentee.errors import TargetDead, TeeError
+from gentee.linux.buffers import address_of
 from gentee.linux.events import Timer
+from gentee.linux.futex import futex_wake
 from gentee.linux.shm import create_shm, reopen
 from gentee.secure.commands import CallCommand, Command
 from gentee.secure.log import ServiceLog
@@ -54,6 +57,9 @@ if TYPE_CHECKING:
     class InstanceOwner(Protocol):
         """What an instance tells the TEE about itself."""
 
+        def instance_parked(self, instance: "Instance") -> None:
+            """Its process is one of those that wait in a trapped call now."""
+
         def instance_ended(self, instance: "Instance") -> None:
             """Its process is gone."""
 
@@ -66,6 +72,19 @@ if TYPE_CHECKING:
 
 # More bytes than this are copied by a thread of their own: the receiving thread serves everybody.
 _COPY_INLINE = 256 << 10
+
+# Whether the process rests: waits for a word of its mailbox and not in a trapped call.
+AWAKE, RESTING, WOKEN = range(3)
+
+
+def _elsewhere(job: Callable[[], None]) -> None:
+    """Do in another thread what answers a client: its memory may not answer, and the events thread
+    is not replaced when it is stuck, as a receiving one is.
+    """
+    try:
+        WORKERS.submit(job)
+    except OSError:  # no thread can be had
+        job()
 
 
 class CreateCommand(Command):
@@ -105,6 +124,10 @@ class DestroyCommand(Command):
         # That of the create entry point: else instances whose ends make others would never end.
         self.depth = depth
 
+    def done(self, instance: "Instance") -> None:
+        # It came back for more: not ours any more, and what waits for its end would wait for ever.
+        instance.kill()
+
 
 class Instance:
     """One instance.
@@ -138,6 +161,7 @@ class Instance:
         self.call_window: CallWindow | None = None
         self.nested: NestedCall | None = None  # what its service waits for
         self.nested_sessions: dict[int, ServiceSession] = {}
+        self.call_window_bytes = 0  # of all that its service got
         self.last_nested_session = 0
         self.nested_over = False
         self._first_depth = depth
@@ -158,6 +182,8 @@ class Instance:
         self._queue: deque[Command] = deque()
         self._idle = False  # parked, and free for a command
         self._started = False
+        self.touched = False  # it was used; for gentee.secure.parking
+        self._rest = AWAKE
         self._parked = 0  # the notification that the next answer goes to
         self._wait_id = 0
         self._wait_timer: Timer | None = None
@@ -172,6 +198,7 @@ class Instance:
             os.close(self._page)
             raise
         self.words = memoryview(self.mailbox).cast("Q")
+        self._resting = address_of(self.words) + 8 * ch.M_RESTING
         self._notifier: Notifier = warm_parent.notifier
         if after is None or not after.start_after(self._spawn):
             self._spawn()
@@ -236,16 +263,25 @@ class Instance:
             if ready:
                 self._idle = False
                 self._current = command
+                self.touched = True
             elif not dead:
                 self._queue.append(command)
+                if self._rest == RESTING:
+                    self._rest = WOKEN
+                    self.words[ch.M_RESTING] = 0
+                    futex_wake(self._resting)
         if ready:
             self._dispatch(command)
         elif dead:
             command.died(self)
 
-    def _dispatch(self, command: Command) -> None:
-        """The process is parked, and ``command`` is the current one."""
-        if command.bulk() > _COPY_INLINE:
+    def _dispatch(self, command: Command, may_wait: bool = True) -> None:
+        """The process is parked, and ``command`` is the current one.
+
+        :param may_wait: False in the events thread, which nobody replaces when it is stuck in
+            memory of a client that does not answer.
+        """
+        if command.bulk() > _COPY_INLINE or not (may_wait or command.layout is None):
             WORKERS.submit(lambda: self._write_and_go(command))
         else:
             self._write_and_go(command)
@@ -263,8 +299,8 @@ class Instance:
                 following = self._next()
                 if following is None:
                     return
-                if following.bulk() > _COPY_INLINE:
-                    self._dispatch(following)
+                if following.layout is not None:
+                    self._dispatch(following, may_wait=False)
                     return
                 command = following
             except Exception as bug:  # ours, and it costs this command only
@@ -274,12 +310,13 @@ class Instance:
                 command.failed(self, TeeError(TEE_ERROR_GENERIC, TEE_ORIGIN_TEE))
                 following = self._next()
                 if following is not None:
-                    self._dispatch(following)
+                    self._dispatch(following, may_wait=False)
                 return
             else:
                 # False: it was killed while parked. Its end follows, and takes the command along.
                 self._notifier.wake_ups.begin(self._tid)
-                self._notifier.answer(self._parked, op)
+                if not self._notifier.answer(self._parked, op):
+                    self._notifier.wake_ups.end(self._tid)
                 return
 
     def _claim(self, command: Command) -> bool:
@@ -311,12 +348,19 @@ class Instance:
 
     def _came_back(self, notify_id: int) -> None:
         command = self._current
-        if command is None:  # after its end became known: the notification is void
-            return
+        if command is None:
+            if self._rest:
+                self._rested(notify_id)
+                return
+            with self._lock:
+                if self._idle:  # a signal interrupted it (before Linux 5.19), and it asks anew
+                    self._parked = notify_id
+            return  # else its end is known already: the notification is void
         if not self._started:
             # Its first one: nothing was done yet.
             self._started = True
             self._parked = notify_id
+            self._owner.instance_parked(self)
             self._dispatch(command)
         elif self.words[ch.M_FLAGS] & ch.R_LOGGED:
             # Its lines go to the terminal before the client goes on. Never in this thread.
@@ -327,12 +371,40 @@ class Instance:
         else:
             self._finish(notify_id, command)
 
+    def rest(self) -> bool:
+        """Let an idle instance's process wait outside of a trapped call; False if it is at work."""
+        with self._lock:
+            if not self._idle:
+                return False
+            self._idle = False
+            self._rest = RESTING
+            self.words[ch.M_RESTING] = 1
+        # Who has a command for it from here on wakes it, even before it has begun to rest.
+        self._notifier.answer(self._parked, ch.TA_REST)
+        return True
+
+    def _rested(self, notify_id: int) -> None:
+        """Receiving thread: the process is back."""
+        with self._lock:
+            woken, self._rest = self._rest == WOKEN, AWAKE
+        if not woken:
+            self.kill()  # nobody called it: its code is not ours any more
+            return
+        self._parked = notify_id
+        self._owner.instance_parked(self)
+        following = self._next()
+        if following is not None:
+            self._dispatch(following)
+
     def _finish_logged(self, notify_id: int, command: Command) -> None:
         if self._log is not None:
             self._log.drain()
-        self._finish(notify_id, command)
+        if isinstance(command, CallCommand):
+            _elsewhere(lambda: self._finish(notify_id, command))
+        else:
+            self._finish(notify_id, command, may_wait=False)
 
-    def _finish(self, notify_id: int, command: Command) -> None:
+    def _finish(self, notify_id: int, command: Command, may_wait: bool = True) -> None:
         if not self._claim(command):
             return  # it died meanwhile, and the command with it
         self._parked = notify_id
@@ -341,7 +413,7 @@ class Instance:
         finally:
             following = self._next()
             if following is not None:
-                self._dispatch(following)
+                self._dispatch(following, may_wait)
 
     # Memory.
 
@@ -484,8 +556,15 @@ class Instance:
 
     @property
     def current(self) -> Command | None:
-        """The command that is under way, for a look from another thread."""
-        return self._current
+        """The command that is under way, for a look from another thread.
+
+        Also the one that a process was woken for: it may never come for it.
+        """
+        command = self._current
+        if command is None and self._rest == WOKEN:
+            with self._lock:
+                command = self._queue[0] if self._queue else None
+        return command
 
     def is_wanted(self) -> bool:
         """Whether anybody waits for what is under way or queued."""
@@ -508,15 +587,15 @@ class Instance:
         :param take_back: end it at once where it still waits for its turn.
         """
         with self._lock:
+            # Also of one that was not given yet: a deadline can be over before.
+            command.cancelled = True
             queued = command in self._queue
             if queued and not take_back:
-                command.cancelled = True
                 return
             if queued:
                 self._queue.remove(command)
             running = self._current is command
             if running:
-                command.cancelled = True
                 self.words[ch.M_CANCEL] = 1
         if queued:
             command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
@@ -614,7 +693,7 @@ class Instance:
         if self._wait_timer is not None:
             self._wait_timer.cancel()
         for command in commands:
-            command.died(self)
+            _elsewhere(partial(command.died, self))
         # Mailbox and window are left to the last reference: another thread may be using them.
         for shm in maps:
             assert isinstance(shm.priv, set)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from gentee.secure.tee import ServiceSession, SoftTee
 
 MAX_RECURSION = 4  # CFG_CORE_MAX_SYSCALL_RECURSION, which counts the call from outside
+MAX_SESSIONS = 256  # of one instance with others at a time; each may be a process
 _TIMEOUT_INFINITE = 0xFFFF_FFFF
 _SMALLEST_WINDOW = 1 << 16
 
@@ -66,10 +67,11 @@ class CallWindow(Backing):
         self.size = size
         self.fd = create_shm(size, "tee_call_window")
         try:
-            self._view = memoryview(mmap.mmap(self.fd, size))
+            self._map = mmap.mmap(self.fd, size)  # it has a descriptor of its own
         except BaseException:
             self.close()
             raise
+        self._view = memoryview(self._map)
 
     def copy_in(self, offset: int, view: memoryview) -> None:
         view[:] = self._view[offset : offset + len(view)]
@@ -82,6 +84,12 @@ class CallWindow(Backing):
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def discard(self) -> None:
+        """Nobody got it: what it takes is given back now, not when the collector comes by."""
+        self.close()
+        self._view.release()
+        self._map.close()
 
 
 class _WindowShm(TeeShm):
@@ -197,15 +205,22 @@ class NestedCalls:
         if size > ch.MAX_CALL_WINDOW:
             raise OutOfMemory(f"more than {ch.MAX_CALL_WINDOW} bytes in one call")
         size = max(_SMALLEST_WINDOW, 1 << (size - 1).bit_length())
+        # It may keep each one, and such pages are not counted as its own. Who asks for a larger one
+        # only, and each twice the size of the one before, never gets to this limit.
+        if caller.call_window_bytes + size > 2 * ch.MAX_CALL_WINDOW:
+            raise OutOfMemory("more call windows than a service can need")
         try:
             window = CallWindow(size)
             try:
                 number = caller.install_for(request.notify_id, window.fd)
-            finally:
-                window.close()
+            except BaseException:
+                window.discard()
+                raise
+            window.close()
         except OSError as error:
             raise OutOfMemory(f"call window: {error}") from error
         caller.call_window = window
+        caller.call_window_bytes += size
         request.reply(TEE_SUCCESS, (ch.Q_FUNC, number), (ch.Q_SIZE, size))
 
     def open(self, request: "Request") -> None:
@@ -219,6 +234,8 @@ class NestedCalls:
     def _open(self, request: "Request") -> None:
         params = _params(request)
         depth = self._depth(request.instance)
+        if len(request.instance.nested_sessions) >= MAX_SESSIONS:
+            raise OutOfMemory(f"more than {MAX_SESSIONS} sessions of one instance with others")
         try:
             session = self._tee.new_session(request.uuid, depth)
         except OSError as error:

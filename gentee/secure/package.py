@@ -43,6 +43,7 @@ _END = 22  # bytes of the end of central directory record without a comment
 _END_MAGIC = b"PK\x05\x06"
 _ZIP64_LOCATOR = 20  # bytes
 _ZIP64_MAGIC = b"PK\x06\x07"
+_EXTRA_SIZE = 28  # where a file's own header has the size of its extra fields
 _ENTRY = 46  # bytes of an entry of the central directory, besides its name
 
 _MAX_NAME_OF_SERVICE = 63  # bytes: TEE_TS_NAME_SIZE with its NUL
@@ -118,7 +119,7 @@ def read(data: bytes) -> Package:
 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = dict(_files(archive, len(data)))
+            files = dict(_files(archive, data))
     # What zipfile raises for damage is not only BadZipFile.
     except (zipfile.BadZipFile, EOFError, ValueError, OverflowError, NotImplementedError) as error:
         raise _refuse(f"no ZIP file that can be read: {error}") from error
@@ -161,15 +162,29 @@ def _check_frame(data: bytes) -> None:
         raise _refuse(f"{count} files; there may be {MAX_FILES}")
     if size > count * (_ENTRY + MAX_NAME) or offset + size != len(data) - _END:
         raise _refuse("the directory is not where it should be")
+    # zipfile takes a last entry that is longer than the directory, and fewer entries than it says.
+    position, last = offset, offset + size
+    for _ in range(count):
+        entry = data[position : min(position + _ENTRY, last)]
+        if len(entry) < _ENTRY:
+            raise _refuse("the directory is cut")
+        position += _ENTRY + sum(
+            int.from_bytes(entry[at : at + 2], "little") for at in (28, 30, 32)
+        )
+    if position != last:
+        raise _refuse("the directory has another size than its entries")
 
 
-def _files(archive: "ZipFile", size: int) -> "Iterator[tuple[str, bytes]]":
+def _files(archive: "ZipFile", data: bytes) -> "Iterator[tuple[str, bytes]]":
     entries = archive.infolist()
-    left = size
+    left = len(data)
     seen: set[str] = set()
     for entry in entries:
         name = entry.filename
         problem = name_problem(name) or _entry_problem(entry)
+        at = entry.header_offset + _EXTRA_SIZE
+        if any(data[at : at + 2]):
+            problem = "extra fields"
         if name in seen:
             problem = "twice there"
         seen.add(name)
@@ -191,6 +206,8 @@ def _entry_problem(entry: "ZipInfo") -> str:
         return "encrypted"
     if entry.flag_bits & ~_UTF8:
         return f"flags 0x{entry.flag_bits:x}"
+    if not entry.flag_bits and not entry.filename.isascii():
+        return "a name that is not UTF-8"  # of which the service's process would know nothing
     if entry.compress_type != 0 or entry.compress_size != entry.file_size:
         return "compressed; entries must be stored"
     if entry.extra or entry.comment:

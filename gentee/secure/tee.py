@@ -16,12 +16,20 @@ from gentee.core.driver import PENDING, OpResult
 from gentee.core.host import Host
 from gentee.core.shm import TeeShm
 from gentee.core.workers import WORKERS
-from gentee.errors import Busy, ItemNotFound, OutOfMemory, TaImageError, TeeError
+from gentee.errors import (
+    Busy,
+    CommunicationError,
+    ItemNotFound,
+    OutOfMemory,
+    TaImageError,
+    TeeError,
+)
 from gentee.linux import landlock
 from gentee.secure.clock import Clock
 from gentee.secure.commands import Command, InvokeCommand, OpenCommand, check_gp_params
 from gentee.secure.instance import Instance
 from gentee.secure.nested import NestedCalls
+from gentee.secure.parking import Parking
 from gentee.secure.requests import Requests
 from gentee.secure.store import Service, TaStore, format_uuid
 from gentee.secure.warm_parent import WarmParent
@@ -74,6 +82,7 @@ class SoftTee:
         self._next_session = 0
         self._all_gone = threading.Event()
         self._closing = False
+        self._parking = Parking()
         self._nested = NestedCalls(self, host)
         self._clock = Clock(lambda: self.store.state)
         self._requests = Requests(
@@ -191,6 +200,8 @@ class SoftTee:
                 if instance.sessions and not instance.service.multi_session:
                     raise Busy(f"{service.name} has its one session")
                 return instance
+        if self._closing:  # a service may ask for another one until its own end
+            raise CommunicationError("the TEE ends")
         if len(self._instances) >= self._max_instances:
             raise OutOfMemory(f"{self._max_instances} instances are alive")
         source = service.read()
@@ -222,7 +233,11 @@ class SoftTee:
                 "container hides; 'gentee doctor' says more"
             )
 
+    def instance_parked(self, instance: Instance) -> None:
+        self._parking.enter(instance)
+
     def instance_ended(self, instance: Instance) -> None:
+        self._parking.leave(instance)
         uuid = instance.service.uuid
         with self._lock:
             self._instances.discard(instance)

@@ -5,6 +5,10 @@ It is a fresh interpreter below the trapped root (:mod:`gentee.ta.warm_parent`).
 a token that only the two and the new process know; with it the process introduces itself in its
 first trapped call, so no client can pass for a service. A process is collected only after the TEE
 said that it knows of its end: until then its number cannot be used again.
+
+One process is kept ahead: forked, introduced, and parked in its first trapped call before anybody
+asks for it. That takes the fork, a third of an open, off the road. It is like any other new
+process: it has no service, no descriptor of one and nothing of the one before it.
 """
 
 import os
@@ -12,6 +16,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from struct import Struct
 
 from gentee.core.host import Host
@@ -37,10 +42,22 @@ class Birth:
         pid_known: Callable[[int], None],
         failed: Callable[[], None],
     ) -> None:
-        self.hello = hello  # (notification id, thread id), in the receiving thread, once
+        self.hello = hello  # (notification id, thread id), in any thread, once
         self.pid_known = pid_known  # (pid), in the events thread, before or after hello
         self.failed = failed  # there will be no process
         self.token = 0
+
+
+class _Process:
+    """A process on its way; ``birth`` is None as long as nobody wants it."""
+
+    __slots__ = ("birth", "notify_id", "pid", "tid", "token")
+
+    def __init__(self, birth: Birth | None) -> None:
+        self.birth = birth
+        self.token = int.from_bytes(os.urandom(8), "little") >> 2
+        # Kept for whoever will want it.
+        self.notify_id = self.tid = self.pid = 0
 
 
 class WarmParent:
@@ -48,9 +65,10 @@ class WarmParent:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._lock = threading.Lock()  # protects the four below
+        self._lock = threading.Lock()  # protects the five below, and whose a process is
         self._socket: socket.socket | None = None
-        self._births: dict[int, Birth] = {}  # by token, until the pid is known
+        self._processes: dict[int, _Process] = {}  # by token, until the pid is known
+        self._spare: _Process | None = None  # the one ahead, perhaps still on its way
         self._asked = 0  # of these, for how many there is no answer yet
         self._waiting: deque[int] = deque()  # tokens: those that were not asked for yet
         self._notifier: Notifier | None = None
@@ -75,14 +93,57 @@ class WarmParent:
         self._host.events.add(mine.fileno(), self._read)
 
     def spawn(self, birth: Birth) -> None:
-        """Fork a process; ``birth``'s callbacks follow."""
+        """A process for ``birth``, whose callbacks follow, perhaps before this returns."""
         self.start()
-        token = birth.token = int.from_bytes(os.urandom(8), "little") >> 2
-        self.notifier.introductions[token] = birth.hello
+        while True:
+            with self._lock:
+                process, self._spare = self._spare, None
+                if process is not None:
+                    # What comes from now on is passed on; what came before is here.
+                    process.birth = birth
+                    notify_id, tid, pid = process.notify_id, process.tid, process.pid
+            if process is None:
+                self._request(birth)
+                return
+            birth.token = process.token
+            if notify_id and not self.notifier.is_valid(notify_id):
+                # Somebody killed it while it waited: it is nobody's, and there is another.
+                with self._lock:
+                    pid = process.pid
+                    process.birth = Birth(lambda *_: None, self.reap, lambda: None)
+                if pid:
+                    self.reap(pid)
+                continue
+            if notify_id:
+                birth.hello(notify_id, tid)
+            if pid:
+                self._host.events.call_soon(partial(birth.pid_known, pid))
+            self._request(None)
+            return
+
+    def _request(self, birth: Birth | None) -> None:
+        """Have a process forked, for ``birth`` or as the one ahead."""
+        process = _Process(birth)
+        if birth is not None:
+            birth.token = process.token
+        self.notifier.introductions[process.token] = partial(self._hello, process)
         with self._lock:
-            self._births[token] = birth
-            self._waiting.append(token)
+            if birth is None:
+                if self._spare is not None:
+                    self.notifier.introductions.pop(process.token, None)
+                    return
+                self._spare = process
+            self._processes[process.token] = process
+            self._waiting.append(process.token)
         self._ask()
+
+    def _hello(self, process: _Process, notify_id: int, tid: int) -> None:
+        """Receiving thread: a process introduces itself."""
+        with self._lock:
+            process.notify_id, process.tid = notify_id, tid
+            birth = process.birth
+        if birth is not None:
+            birth.hello(notify_id, tid)
 
     def _ask(self) -> None:
         """Ask for those that wait, but never for so many that either side could block in a send."""
@@ -119,6 +180,7 @@ class WarmParent:
         """End it; services that still run end with it."""
         with self._lock:
             sock, self._socket = self._socket, None
+            self._spare = None  # it ends with its parent
         if sock is not None:
             self._host.events.remove(sock.fileno())
             sock.close()
@@ -135,19 +197,32 @@ class WarmParent:
             self._ended()
             return
         _kind, pid, token = _SPAWNED.unpack(data)
+        birth = None
         with self._lock:
             self._asked -= 1
-            birth = self._births.pop(token, None) if pid >= 0 else None
+            process = self._processes.pop(token, None) if pid >= 0 else None
+            if process is not None:
+                process.pid, birth = pid, process.birth
+            # Not while many are wanted: those come first.
+            is_quiet = pid >= 0 and not self._asked and not self._waiting and self._spare is None
         if pid < 0:
             self._fail(token)
         elif birth is not None:
             birth.pid_known(pid)
-        self._ask()
+        if is_quiet:
+            self._request(None)
+        else:
+            self._ask()
 
     def _fail(self, token: int) -> None:
         self.notifier.introductions.pop(token, None)
+        birth = None
         with self._lock:
-            birth = self._births.pop(token, None)
+            process = self._processes.pop(token, None)
+            if process is not None:
+                birth = process.birth
+                if self._spare is process:
+                    self._spare = None
         if birth is not None:
             birth.failed()
 
@@ -157,7 +232,7 @@ class WarmParent:
             "the warm parent of trusted services ended; the next session starts another"
         )
         with self._lock:
-            tokens = tuple(self._births)
+            tokens = tuple(self._processes)
             self._waiting.clear()
             self._asked = 0
         for token in tokens:

@@ -14,6 +14,8 @@ from gentee.abi import ta_channel as ch
 from gentee.abi.gp import TEE_ERROR_TARGET_DEAD, TEE_SUCCESS, result_name
 from gentee.errors import Cancel, TaPanic, TeeError
 from gentee.linux import arch
+from gentee.linux.buffers import address_of
+from gentee.linux.futex import futex_wait
 from gentee.linux.libc import set_process_name, syscall
 from gentee.ta import confine, loading
 from gentee.ta.api import TASK, Memref, Param, TrustedApplication, Value
@@ -60,6 +62,7 @@ class ServiceProcess:
 
     def __init__(self, mailbox: mmap.mmap) -> None:
         self._words = memoryview(mailbox).cast("Q")
+        self._resting = address_of(memoryview(mailbox)) + 8 * ch.M_RESTING
         self._memory = Memory()
         self._sessions: dict[int, Any] = {}
         self._service: TrustedApplication | None = None
@@ -89,6 +92,10 @@ class ServiceProcess:
                     self._call(self._service.TA_DestroyEntryPoint)
                 self._flush()
                 os._exit(0)
+            elif op == ch.TA_REST:
+                while words[ch.M_RESTING]:
+                    futex_wait(self._resting, 1)
+                continue
             if words[ch.M_NUM_UNMAPS]:
                 self._unmap()
 

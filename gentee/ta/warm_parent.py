@@ -14,7 +14,7 @@ import socket
 from struct import Struct
 
 from gentee.linux.libc import PR_SET_PDEATHSIG, prctl, set_process_name
-from gentee.ta import confine, runtime
+from gentee.ta import confine, loading, runtime
 
 _SPAWN = Struct("<cQ")
 _REAP = Struct("<ci")
@@ -29,6 +29,7 @@ def main(socket_fd: int) -> None:
     set_process_name("gentee-warm")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     runtime.prepare()
+    loading.rehearse()
     confine.restrict(sock.fileno())
     gc.collect()
     gc.freeze()
@@ -62,6 +63,7 @@ def _spawn(sock: socket.socket, token: int) -> None:
         if os.getppid() != parent:
             os._exit(0)
         sock.close()
+        loading.rehearse()
         runtime.serve(token)
     finally:
         os._exit(1)
