@@ -90,10 +90,12 @@ class Tasks(RuleBasedStateMachine):
         self.kept: list[Any] = []
         self.ended: list[FakeProcess] = []  # whose end nobody has noticed
         self.at_work_for = 0
-        self.table = SmallTable(lambda tid: tid == self.at_work_for)
+        self.table = SmallTable(
+            lambda tid: tid == self.at_work_for,
+            lambda tid, process: FakeTask(self, tid, process),  # type: ignore[arg-type, return-value]
+        )
         self._patches = ExitStack()
         fakes = {
-            "Task": lambda tid, process: FakeTask(self, tid, process),
             "Process": lambda pid: FakeProcess(self, pid),
             "thread_group": lambda tid: self.threads[tid].process.pid,
         }

@@ -15,12 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gentee.ta import confine, runtime
+from gentee.ta import confine, loading, runtime
 
 
 def warm_parent(sock: socket.socket) -> None:
     """As gentee.ta.warm_parent.main(), but for what the children do."""
     runtime.prepare()
+    loading.rehearse()
     confine.restrict(sock.fileno())
     gc.collect()
     gc.freeze()

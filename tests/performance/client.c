@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <gentee/tee.h>
 #include <linux/tee.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -301,6 +302,42 @@ static double session_rounds(const uint8_t *uuid, int rounds)
 	return (now() - start) / rounds;
 }
 
+/* The same with a command in between: what a task does in one call. */
+static double visit_rounds(const uint8_t *uuid, uint32_t func, int rounds)
+{
+	struct invoke call;
+
+	prepare(&call, func, 0);
+	double start = now();
+
+	for (int i = 0; i < rounds; i++) {
+		sessions[0].fd = contexts[0];
+		sessions[0].id = open_session(contexts[0], uuid);
+		invoke(0, &call);
+		close_session(contexts[0], sessions[0].id);
+	}
+	return (now() - start) / rounds;
+}
+
+static double task_rounds(const uint8_t *uuid, uint32_t func, int rounds)
+{
+	double start = now();
+
+	for (int i = 0; i < rounds; i++) {
+		struct tee_ioctl_task_arg arg = { .func = func };
+		struct tee_ioctl_buf_data data = { (uintptr_t)&arg, sizeof(arg) };
+
+		memcpy(arg.uuid, uuid, sizeof(arg.uuid));
+		if (ioctl(contexts[0], TEE_IOC_TASK, &data))
+			fail("TEE_IOC_TASK");
+		if (arg.ret) {
+			answer("error task: %#x, origin %u", arg.ret, arg.ret_origin);
+			exit(1);
+		}
+	}
+	return (now() - start) / rounds;
+}
+
 static double file_rounds(const char *path, int rounds)
 {
 	double start = now();
@@ -387,6 +424,12 @@ static void run(char *line)
 	} else if (!strcmp(word, "session") && sscanf(line, "%255s %ld", text, &a) == 2) {
 		parse_uuid(text, uuid);
 		answer("%f", session_rounds(uuid, (int)a));
+	} else if (!strcmp(word, "visit") && sscanf(line, "%255s %ld %ld", text, &a, &b) == 3) {
+		parse_uuid(text, uuid);
+		answer("%f", visit_rounds(uuid, (uint32_t)a, (int)b));
+	} else if (!strcmp(word, "task") && sscanf(line, "%255s %ld %ld", text, &a, &b) == 3) {
+		parse_uuid(text, uuid);
+		answer("%f", task_rounds(uuid, (uint32_t)a, (int)b));
 	} else if (!strcmp(word, "files") && sscanf(line, "%255s %ld", text, &a) == 2) {
 		answer("%f", file_rounds(text, (int)a));
 	} else if (!strcmp(word, "version_rate") && sscanf(line, "%ld", &a) == 1) {

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Run a program with a software TEE, as ``gentee run`` does; for the benchmark alone.
 
-serve.py WAY TA_DIR[:TA_DIR...] PROGRAM [ARGUMENT...]
+serve.py WAY OPTIONS PROGRAM [ARGUMENT...]: the options of the driver are in JSON.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from gentee.drivers.soft import driver
 
 
 def main() -> int:
-    way, ta_dirs, *argv = sys.argv[1:]
+    way, options, *argv = sys.argv[1:]
     # Level 0: lines of services would go to the terminal, and are not what is measured.
-    return Run(argv, [(driver, {"ta_dirs": ta_dirs.split(":")})], way=way, log_level=0).run()
+    return Run(argv, [(driver, json.loads(options))], way=way, log_level=0).run()
 
 
 if __name__ == "__main__":

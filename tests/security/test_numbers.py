@@ -83,7 +83,7 @@ def test_instances(start_gentee: StartGentee, compile_client: CompileClient) -> 
         flood.let_end()
         healthy.finish()
         # The warm parent stays; and the last events' instances, as long as no other event comes.
-        gentee.wait_state(before, fds=1 + LAST_EVENTS, processes=1)
+        gentee.wait_state(before, fds=1 + LAST_EVENTS, processes=2)
 
 
 def test_memory(start_gentee: StartGentee, compile_client: CompileClient) -> None:

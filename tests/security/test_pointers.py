@@ -26,6 +26,6 @@ def test_a_session_whose_outputs_have_no_place_is_closed(
         f"{compile_client('hostile_pointers.c')} opened_without_a_place"
     )
     assert running.first == "open"
-    # The warm parent, and one process for each of the two sessions that are open.
-    gentee.wait_state(before, fds=100, processes=3)
+    # The warm parent, its process ahead, and one for each of the two sessions that are open.
+    gentee.wait_state(before, fds=100, processes=4)
     running.finish()
