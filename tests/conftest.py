@@ -3,6 +3,7 @@
 
 import itertools
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -25,6 +26,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def shared_state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Likewise for what fixtures start for several tests. Never those of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state" / "shared"))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""``gentee ls``: the services that ``gentee run`` would offer, and the drivers."""
+"""``gentee ls``: the services that ``gentee run`` would offer, or those of a TEE; the drivers."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
+from gentee.cli import tee_access
 from gentee.cli.options import Command, Option
-from gentee.cli.run import examples_folder, service_folder
+from gentee.cli.tee_access import Row, StoppedTee, shown_signer
+from gentee.cli.tee_options import examples_folder, service_folder
 from gentee.cli.terminal import Style
 from gentee.core.registry import available_drivers
 from gentee.device.host import TerminalLog, printable
-from gentee.secure.store import Service, TaStore, format_uuid
+from gentee.device.state_dir import DEFAULT_NAME, StateDir, folder_of
+from gentee.errors import UserError
+from gentee.secure.store import format_uuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gentee.cli.options import Given
 
 COMMAND = Command(
     "ls",
@@ -21,6 +30,10 @@ COMMAND = Command(
             metavar="DIR",
             repeat=True,
         ),
+        tee_access.TEE,
+        tee_access.STATE,
+        tee_access.KEY,
+        tee_access.STRICT,
         Option("--json", "for programs"),
     ],
 )
@@ -28,7 +41,11 @@ COMMAND = Command(
 _DETAILS = """\
 flags: single   one instance, whose sessions follow each other
        multi    that instance takes several sessions at once
-       keep     and outlives the last of them"""
+       keep     and outlives the last of them
+state, of a TEE that runs:
+       ready    no instance is alive
+       active   an instance is alive
+       busy     likewise, and it takes no further session now"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,20 +53,20 @@ def main(arguments: Sequence[str]) -> int:
     if given.has("--help"):
         sys.stdout.write(COMMAND.help(_DETAILS))
         return 0
-    store = TaStore([*map(service_folder, given.all("--ta-dir")), examples_folder()])
-    services = store.all()
-    problems = store.problems()
+    if given.has("--strict") and not given.has("--key"):
+        raise COMMAND.error("--strict without --key accepts nothing", "add --key FILE")
+    rows, problems = _services(given)
     if given.has("--json"):
         import json
 
         found = {
-            "services": [_as_json(service) for service in services],
+            "services": [row.as_json() for row in rows],
             "drivers": available_drivers(),
             "problems": problems,
         }
         print(json.dumps(found, indent=2))
         return 0
-    sys.stdout.write(_table(services, Style(sys.stdout)))
+    sys.stdout.write(_table(rows, Style(sys.stdout)))
     print(f"\ndrivers: {', '.join(printable(name) for name in available_drivers())}")
     sys.stdout.flush()
     terminal = TerminalLog()
@@ -58,43 +75,79 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def flags(service: Service) -> list[str]:
-    """What of GP's properties is set, in a word each."""
-    named = {
-        "single": service.single_instance,
-        "multi": service.multi_session,
-        "keep": service.keep_alive,
-    }
-    return [name for name, is_set in named.items() if is_set]
+def _services(given: "Given") -> tuple[list[Row], list[str]]:
+    """What there is, and a line for each file that wants to be a service and cannot."""
+    folder = tee_access.named_folder(COMMAND, given)
+    ta_dirs = [*map(service_folder, given.all("--ta-dir")), examples_folder()]
+    keys, strict = given.all("--key"), given.has("--strict")
+    if folder is not None:
+        tee = tee_access.tee_of(folder, ta_dirs, keys, strict=strict)
+        if tee.running and given.has("--ta-dir"):
+            tee.close()
+            raise COMMAND.error(
+                "the TEE runs already, and has its folders", "leave out --ta-dir to see them"
+            )
+    else:
+        tee = _default_tee(ta_dirs, keys, strict=strict)
+    try:
+        rows = tee.services()
+        problems = tee.store.problems() if isinstance(tee, StoppedTee) else []
+    finally:
+        tee.close()
+    return rows, problems
 
 
-def _as_json(service: Service) -> dict[str, object]:
-    return {
-        "uuid": format_uuid(service.uuid),
-        "name": service.name,
-        "version": service.version,
-        "flags": flags(service),
-        "description": service.description,
-        "file": service.path,
-    }
+def _default_tee(ta_dirs: Sequence[str], keys: Sequence[str], *, strict: bool) -> StoppedTee:
+    """What plain ``gentee run`` would have: the default state, unless a TEE has it already."""
+    state_dir = None
+    try:
+        folder = folder_of(DEFAULT_NAME)
+        if os.path.lexists(folder):
+            state_dir = StateDir(folder, create=False)
+            if not state_dir.lock():
+                state_dir.close()
+                state_dir = None
+                TerminalLog().warn(
+                    "a TEE has the default state: 'gentee ls --tee default' asks it what is "
+                    "installed"
+                )
+    except OSError as error:
+        raise UserError(f"state folder {folder}: {error.strerror or error}") from error
+    try:
+        return StoppedTee(state_dir, ta_dirs, keys, strict=strict)
+    except BaseException:
+        if state_dir is not None:
+            state_dir.close()
+        raise
 
 
-def _table(services: Sequence[Service], style: Style) -> str:
-    head = ("UUID", "NAME", "VERSION", "FLAGS", "DESCRIPTION", "FILE")
-    rows = [
-        (
-            format_uuid(service.uuid),
-            printable(service.name),
-            str(service.version),
-            ",".join(flags(service)) or "-",
-            printable(service.description),
-            printable(service.path),
-        )
-        for service in services
+def _file(row: Row) -> str:
+    if not row.installed:
+        return printable(row.file)
+    return f"installed, signed by {shown_signer(row.signer)}" if row.signer else "installed"
+
+
+def _table(rows: Sequence[Row], style: Style) -> str:
+    head = ["UUID", "NAME", "VERSION", "FLAGS", "STATE", "DESCRIPTION", "FILE"]
+    cells = [
+        [
+            format_uuid(row.uuid),
+            printable(row.name),
+            str(row.version),
+            ",".join(map(printable, row.flags)) or "-",
+            printable(row.state),
+            printable(row.description),
+            _file(row),
+        ]
+        for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    # A column that says nothing of any service is left out: where nothing runs, the state.
+    full = [at for at in range(len(head)) if at < 3 or any(row[at] != "" for row in cells)]
+    head = [head[at] for at in full]
+    cells = [[row[at] for at in full] for row in cells]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     lines = [style.dim(_line(head, widths))]
-    lines += [_line(row, widths, style.bold) for row in rows]
+    lines += [_line(row, widths, style.bold) for row in cells]
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,11 @@ from gentee.errors import UserError
 # The modules of the same name in this package, each with a ``main`` that takes the arguments.
 COMMANDS = {
     "run": "run a program that sees /dev/tee0",
+    "serve": "keep a TEE that several programs share",
     "ls": "list the trusted services and the drivers that there are",
+    "load": "install signed images of trusted services",
+    "unload": "remove installed services",
+    "task": "have a service do one command",
     "ta": "pack, sign and inspect images of trusted services; make keys",
     "doctor": "say what this machine has, what it lacks, and what to do about it",
     "include-dir": "print the folder of the C header gentee/tee.h",
@@ -30,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except UserError as error:
-        _report(error)
+        report(error)
         return error.status
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
@@ -70,8 +74,16 @@ def _command(arguments: list[str]) -> int:
     # Named one by one, so that tools which follow imports see them.
     if name == "run":
         from gentee.cli.run import main as command
+    elif name == "serve":
+        from gentee.cli.serve import main as command
     elif name == "ls":
         from gentee.cli.ls import main as command
+    elif name == "load":
+        from gentee.cli.load import main as command
+    elif name == "unload":
+        from gentee.cli.unload import main as command
+    elif name == "task":
+        from gentee.cli.task import main as command
     elif name == "ta":
         from gentee.cli.ta import main as command
     elif name == "doctor":
@@ -116,7 +128,8 @@ def _help() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _report(error: UserError) -> None:
+def report(error: UserError) -> None:
+    """Print it, with its hint."""
     # Names in a message come from anywhere: a terminal must not act on them.
     from gentee.device.host import printable
 

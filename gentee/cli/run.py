@@ -3,35 +3,26 @@
 
 import errno
 import gc
-import os
 import sys
 from collections.abc import Sequence
 
 from gentee.cli.options import Command, Option
+from gentee.cli.tee_options import TEE_OPTIONS, Settings, examples_folder, service_folder
 from gentee.errors import UserError
 
-LOG_LEVELS = ("error", "info", "debug", "flow")  # as in gentee.core.host, from 1 on
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gentee.cli.options import Given
 
 COMMAND = Command(
     "run",
     "Run a program that sees /dev/tee0, unmodified, with all that it starts.",
     [
+        *TEE_OPTIONS,
         Option(
-            "--driver",
-            "the driver of the next device, by default soft; 'gentee ls' lists them",
+            "--tee",
+            "use the TEE of this name, which 'gentee serve' keeps, or that of this state folder",
             metavar="NAME",
-            repeat=True,
-        ),
-        Option(
-            "--ta-dir",
-            "a folder with trusted services, before the examples that come with gentee",
-            metavar="DIR",
-            repeat=True,
-        ),
-        Option(
-            "--reg-mem",
-            "say that the TEE takes registered memory: libteec then registers its own instead of "
-            "sharing pages",
         ),
         Option(
             "--device-way",
@@ -39,24 +30,6 @@ COMMAND = Command(
             "opens; auto takes the first that works here, 'gentee doctor' says which",
             choices=("auto", "namespace", "open"),
         ),
-        Option(
-            "--memory-limit",
-            "MiB of private memory that each service may have, by default 64",
-            metavar="MIB",
-        ),
-        Option(
-            "--cpu-limit",
-            "seconds of CPU time that one command of a service may take, by default 60; 0 for no "
-            "limit",
-            metavar="SECONDS",
-        ),
-        Option(
-            "--log-level",
-            "the least important lines of services to show, by default debug",
-            choices=LOG_LEVELS,
-        ),
-        Option("--quiet", "show no lines of services at all", short="-q"),
-        Option("--verbose", "say which devices there are, and how", short="-v"),
     ],
     "-- PROGRAM [ARGUMENTS]",
 )
@@ -80,9 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if not given.words:
         raise COMMAND.error("no program to run", "such as: gentee run -- ./client")
-    ta_dirs = [*map(service_folder, given.all("--ta-dir")), examples_folder()]
-    limits = service_limits(given.value("--memory-limit", ""), given.value("--cpu-limit", ""))
-    level = given.value("--log-level", "debug")
+    if given.has("--tee"):
+        return _join(given)
+    settings = Settings(given)
     way = given.value("--device-way", "auto")
     check_machine()
     # Collecting garbage while modules are loaded costs a tenth of their time and finds nothing.
@@ -91,24 +64,27 @@ def main(arguments: Sequence[str]) -> int:
 
     # As early as can be: it makes its /dev while the rest is loaded here.
     root = fork_root(given.words, ways_to_try(way)[0], signals_to_restore())
-    from gentee.core.registry import load_driver
+    from gentee.device.host import TerminalLog
     from gentee.device.run import Run
 
-    drivers = [load_driver(name) for name in given.all("--driver") or ["soft"]]
-    gc.enable()
-    gc.freeze()
-    if given.has("--ta-dir"):
-        _tell_problems(ta_dirs)
-    options: dict[str, object] = {"ta_dirs": ta_dirs, "reg_mem": given.has("--reg-mem"), **limits}
-    run = Run(
-        given.words,
-        [(driver, options) for driver in drivers],
-        way=way,
-        log_level=0 if given.has("--quiet") else LOG_LEVELS.index(level) + 1,
-        verbose=given.has("--verbose"),
-        root=root,
-    )
+    notes: list[str] = []
+    # Not before the trapped root is there: that outlives this process a little, and would have the
+    # lock as long.
+    state = settings.own_state(notes.append)
     try:
+        drivers = settings.drivers(state.path if state is not None else None)
+        gc.enable()
+        gc.freeze()
+        settings.tell_problems(TerminalLog().warn)
+        run = Run(
+            given.words,
+            drivers,
+            way=way,
+            log_level=settings.log_level,
+            verbose=settings.verbose,
+            root=root,
+            notes=notes,
+        )
         status = run.run()
     except OSError as error:
         if error.errno not in _SHORT_OF:
@@ -117,9 +93,33 @@ def main(arguments: Sequence[str]) -> int:
             f"the machine has run short of something: {error.strerror}",
             "'gentee doctor' shows the limits",
         ) from error
+    finally:
+        if state is not None:
+            state.close()
     # What is left need not be looked through when the interpreter ends: an eighth of a start.
     gc.freeze()
     return status
+
+
+def _join(given: "Given") -> int:
+    """Run the program in a TEE that runs already."""
+    for option in TEE_OPTIONS:
+        if given.has(option.name) and option.name != "--verbose":
+            raise COMMAND.error(
+                f"{option.name} is for a TEE that is started, and with --tee it runs already",
+                "give it to 'gentee serve'",
+            )
+    way = given.value("--device-way", "auto")
+    check_machine()
+    from gentee.device.trapped_root import fork_root, signals_to_restore, ways_to_try
+
+    root = fork_root(given.words, ways_to_try(way)[0], signals_to_restore())
+    from gentee.device.join import JoinedRun
+
+    run = JoinedRun(
+        given.words, given.value("--tee", ""), way=way, verbose=given.has("--verbose"), root=root
+    )
+    return run.run()
 
 
 def check_machine() -> None:
@@ -138,51 +138,4 @@ def check_machine() -> None:
         )
 
 
-def examples_folder() -> str:
-    """The services that come with gentee."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return os.path.join(package, "examples")
-
-
-def service_folder(folder: str) -> str:
-    """``folder`` if it is one; UserError otherwise."""
-    try:
-        os.listdir(folder)
-    except OSError as error:
-        raise UserError(
-            f"--ta-dir {folder}: {error.strerror}",
-            "it wants a folder with services, files such as echo.py",
-        ) from error
-    return folder
-
-
-_LEAST_MEMORY = 16  # MiB: the interpreter's own, and some room
-
-
-def service_limits(memory: str, cpu: str) -> dict[str, object]:
-    """The driver's options for limits that were given; UserError for what is none."""
-    limits: dict[str, object] = {}
-    if memory:
-        if not memory.isdecimal() or not _LEAST_MEMORY <= int(memory) < 1 << 20:
-            raise UserError(
-                f"--memory-limit {memory}: not a number of MiB from {_LEAST_MEMORY} up",
-                "such as: --memory-limit 128",
-            )
-        limits["memory_limit"] = int(memory)
-    if cpu:
-        whole, _, part = cpu.partition(".")
-        if not (whole + part).isdecimal() or len(cpu) > 9:
-            raise UserError(
-                f"--cpu-limit {cpu}: not a number of seconds", "such as: --cpu-limit 5; 0 for none"
-            )
-        limits["cpu_limit"] = float(cpu)
-    return limits
-
-
-def _tell_problems(ta_dirs: Sequence[str]) -> None:
-    from gentee.device.host import TerminalLog, printable
-    from gentee.secure.store import TaStore
-
-    terminal = TerminalLog()
-    for problem in TaStore(ta_dirs).problems(images=False):
-        terminal.warn(f"not offered: {printable(problem)}")
+__all__ = ["COMMAND", "check_machine", "examples_folder", "main", "service_folder"]

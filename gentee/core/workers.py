@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Threads for what may wait: drivers that block, and copies that are long."""
 
+import errno
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -22,12 +24,17 @@ class Workers:
         self._limit = limit
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run ``job`` in one of the threads, soon."""
+        """Run ``job`` in one of the threads, soon. OSError EAGAIN where no thread can be had."""
         with self._lock:
+            if self._unfinished >= self._threads and self._threads < self._limit:
+                try:
+                    threading.Thread(target=self._work, name="gentee-worker", daemon=True).start()
+                except RuntimeError as error:  # the machine has no more: those there are must do
+                    if not self._threads:
+                        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
+                else:
+                    self._threads += 1
             self._unfinished += 1
-            if self._unfinished > self._threads and self._threads < self._limit:
-                self._threads += 1
-                threading.Thread(target=self._work, name="gentee-worker", daemon=True).start()
             self._jobs.put(job)
 
     def _work(self) -> None:
@@ -43,13 +50,14 @@ class Workers:
                     return
             try:
                 job()
-            except Exception as error:  # reported as any thread's: threading.excepthook
+            except BaseException as error:  # reported as any thread's: threading.excepthook
                 threading.excepthook(
                     threading.ExceptHookArgs(
                         (type(error), error, error.__traceback__, threading.current_thread())
                     )
                 )
             finally:
+                del job  # what it holds is not kept for as long as the thread is idle
                 with self._lock:
                     self._unfinished -= 1
 

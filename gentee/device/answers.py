@@ -20,15 +20,52 @@ _FUNC_NUM_PARAMS = Struct("<II").pack
 _RET = Struct("<I").pack
 
 
-class Answers:
-    """Completes calls of clients. Methods may run in any thread."""
+class Ends:
+    """What tells of ends: of pipes, of shared memory, of device files. All doors can share one.
 
-    def __init__(self, notifier: Notifier, events: EventLoop) -> None:
+    inotify instances are few (fs.inotify.max_user_instances), and slow to close.
+    """
+
+    def __init__(self, events: EventLoop) -> None:
+        self.hang_ups = HangUps(events)
+        self.shm_watch = self._new_watch(events)
+        self._events = events
+        self._file_watch: CloseWatch | None = None
+
+    @staticmethod
+    def _new_watch(events: EventLoop) -> CloseWatch:
+        watch = CloseWatch(events.call_later)
+        events.add(watch.fd, watch.read, settle=watch.settle)
+        return watch
+
+    def file_watch(self) -> CloseWatch:
+        """Of device files; made at the first need."""
+        if self._file_watch is None:
+            self._file_watch = self._new_watch(self._events)
+        return self._file_watch
+
+    def watch_fds(self) -> list[int]:
+        """The descriptors of watches. To close one is to wait: see ``RunHost.end``."""
+        watches = (self.shm_watch, self._file_watch)
+        return [watch.fd for watch in watches if watch is not None]
+
+
+class Answers:
+    """Completes calls of clients. Methods may run in any thread.
+
+    ``write_memory`` writes into a client's memory, as the function of :mod:`gentee.linux.task`.
+    """
+
+    def __init__(self, notifier: Notifier, events: EventLoop, ends: Ends | None = None) -> None:
         self.notifier = notifier
         self.events = events
-        self.hang_ups = HangUps(events)
-        self._watch = CloseWatch(events.call_later)
-        events.add(self._watch.fd, self._watch.read, settle=self._watch.settle)
+        self.ends = ends if ends is not None else Ends(events)
+        self.hang_ups = self.ends.hang_ups
+        self.write_memory = write_memory
+        self._watch = self.ends.shm_watch
+        # What clients have of shared memory, and so what is left of it when the door closes.
+        self._shm_files: dict[int, TeeShm] = {}  # by the watch's handle
+        self._shm_handles: dict[int, TeeShm] = {}  # by the pipe's write end
 
     def finish(self, arg: calls.CallArg, pieces: list[tuple[int, bytes]]) -> bool:
         """Write ``pieces`` and let the ioctl return; whether the client got both."""
@@ -39,7 +76,7 @@ class Answers:
             if not self.notifier.is_valid(notify_id):
                 return False
             try:
-                write_memory(tid, pieces)
+                self.write_memory(tid, pieces)
             except OSError:
                 error = errno.EFAULT
         taken = self.notifier.answer(notify_id, 0, error)
@@ -97,15 +134,18 @@ class Answers:
             def closed() -> bool:
                 if not only_open(shm.fd):
                     return False
-                self._watch.remove(watch)
-                shm.put_owner()
+                if self._watch.remove(watch):
+                    self._shm_files.pop(watch, None)
+                    shm.put_owner()
                 return True
 
             watch = self._watch.add(shm.fd, closed)
+            self._shm_files[watch] = shm
             try:
                 # As Linux's, the descriptor is not close-on-exec.
                 self.notifier.answer_fd(notify_id, client_fd)
             except BaseException:
+                self._shm_files.pop(watch, None)
                 self._watch.remove(watch)
                 raise
         finally:
@@ -119,6 +159,7 @@ class Answers:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
         def closed() -> None:
+            del self._shm_handles[writer]
             os.close(writer)
             shm.put_owner()
 
@@ -129,4 +170,17 @@ class Answers:
             os.close(writer)
             raise
         os.close(reader)
+        self._shm_handles[writer] = shm
         self.hang_ups.add(writer, closed)
+
+    def forget_shms(self) -> None:
+        """The door closes: shared memory of its clients ends, for the TEE."""
+        for watch, shm in tuple(self._shm_files.items()):
+            if self._watch.remove(watch):
+                self._shm_files.pop(watch, None)
+                shm.put_owner()
+        for writer, shm in tuple(self._shm_handles.items()):
+            if self.hang_ups.remove(writer):
+                del self._shm_handles[writer]
+                os.close(writer)
+                shm.put_owner()

@@ -20,7 +20,7 @@ from gentee.core.shm import (
     tee_shm_register,
 )
 from gentee.linux.shm import SEALS, WRITE_SEALS, memory_file_seals
-from gentee.linux.task import AddressSpace, Task, read_memory_into, write_memory_from
+from gentee.linux.task import AddressSpace, Task
 
 
 class ClientMemory(Backing):
@@ -35,12 +35,12 @@ class ClientMemory(Backing):
     def copy_in(self, offset: int, view: memoryview) -> None:
         address = self._address + offset
         self._space.check_current(address)
-        read_memory_into(self._space.process.pid, address, view)
+        self._space.read_into(address, view)
 
     def copy_out(self, offset: int, view: memoryview) -> None:
         address = self._address + offset
         self._space.check_current(address)
-        write_memory_from(self._space.process.pid, address, view)
+        self._space.write_from(address, view)
 
     def identity(self) -> tuple[object, int]:
         return (self._space.process, self._address)

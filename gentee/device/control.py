@@ -8,7 +8,8 @@
 A request is answered by ``OK`` or ``REFUSED``, in order. A program joins in two steps: ``JOIN``
 tells the names of the devices, and ``LISTEN`` hands over the listener and the files that stand for
 the devices. From then on the connection stands for the program: its end is the program's, and the
-server may send ``READER`` on it, a socket on which it asks for memory (:mod:`gentee.device.reader`).
+server may send ``READER`` on it, a socket on which it asks for what only the joiner may look at
+(:mod:`gentee.device.reader`).
 
 Both sides decode strictly: what is not exactly as described here ends the connection.
 """
@@ -44,11 +45,13 @@ HEADER = Struct("<4sHH")
 PID_NAMESPACE = Struct("<QQ")
 WAY = Struct("<B")
 IMAGE = Struct("<16sI")  # uuid, version
+_FD = Struct("i")
 
 WAY_CODES = {"namespace": 1, "open": 2}
 
 MAX_MESSAGE = 4096  # bytes
 MAX_TEXT = 1024
+MAX_IMAGE = 16 << 20  # bytes, as TEE_IOC_LOAD_TS takes
 MAX_FDS = 1 + 32  # a listener, and a file for each of TEE_NUM_DEVICES
 
 # How many bytes of payload a request has, and how many descriptors: at least, at most.
@@ -114,11 +117,17 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     stays open.
     """
     # A descriptor more than may be: whether the kernel had to leave some out shows in the flags.
-    data, fds, flags, _address = socket.recv_fds(sock, MAX_MESSAGE, MAX_FDS + 1)
+    # Not recv_fds(), which leaves them open for whatever is executed.
+    room = socket.CMSG_LEN((MAX_FDS + 1) * _FD.size)
+    data, ancillary, flags, _address = sock.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds += (fd for (fd,) in _FD.iter_unpack(content[: len(content) // 4 * 4]))
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(fds) > MAX_FDS:
         close_all(fds)
         raise ProtocolError("a message that is too long")
-    return data, list(fds)
+    return data, fds
 
 
 def close_all(fds: list[int]) -> None:
@@ -181,6 +190,14 @@ class Connection:
                 return json.load(file)
         finally:
             close_all(fds)
+
+    def wait_end(self) -> None:
+        """Wait until the other side ends the connection."""
+        try:
+            while self.socket.recv(MAX_MESSAGE):
+                pass
+        except OSError:  # that was it, in another way
+            pass
 
     def close(self) -> None:
         self.socket.close()

@@ -12,13 +12,14 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from struct import Struct
 
 from gentee.core.context import TeeContext
 from gentee.core.device import DeviceRegistry
 from gentee.core.host import Host
 from gentee.core.workers import Workers
-from gentee.device.answers import Answers
+from gentee.device.answers import Answers, Ends
 from gentee.device.ioctls import IOCTLS
 from gentee.device.open_files import OpenFiles
 from gentee.device.open_path import DevicePaths
@@ -26,6 +27,10 @@ from gentee.linux import arch
 from gentee.linux.notify import Notifier
 from gentee.linux.seccomp import SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_NOTIF_RESP
 from gentee.linux.task import Process, Task, TaskTable, thread_group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gentee.core.calls import CallArg
 
 _IOCTL_NRS = {audit: numbers["ioctl"] for audit, numbers in arch.SYS.items()}
 _X32_IOCTL_NR = arch.X32_SYSCALL_BIT | 514
@@ -39,15 +44,35 @@ _SLOW_AT_ONCE = 64
 
 
 class Door(Answers):
-    """Serves the clients of one listener with the devices of a registry."""
+    """Serves the clients of one listener with the devices of a registry.
 
-    def __init__(self, notifier: Notifier, host: Host, registry: DeviceRegistry) -> None:
-        super().__init__(notifier, host.events)
+    :param ends: shared by several doors of one program, as ``contexts`` are (by link).
+    :param make_task: for tasks that are not looked at directly (:mod:`gentee.device.reader`).
+    """
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        host: Host,
+        registry: DeviceRegistry,
+        ends: Ends | None = None,
+        contexts: dict[bytes, TeeContext] | None = None,
+        make_task: Callable[[int, Process], Task] = Task,
+    ) -> None:
+        super().__init__(notifier, host.events, ends)
         self.host = host
         self.registry = registry
-        self.files = OpenFiles(host.events, self.hang_ups, registry.get, self._abandon_orphans)
+        self.files = OpenFiles(
+            host.events,
+            self.hang_ups,
+            registry.get,
+            self._abandon_orphans,
+            self.ends.file_watch,
+            contexts,
+        )
         self.paths = DevicePaths(registry)
-        self._table = TaskTable(notifier.is_at_work_for)
+        self._table = TaskTable(notifier.is_at_work_for, make_task)
+        self._closed = False
         self._tasks = self._table.tasks
         self._contexts = self.files.contexts
         self._slow_calls = Workers(_SLOW_AT_ONCE)
@@ -124,7 +149,8 @@ class Door(Answers):
         try:
             fcntl.ioctl(self.notifier.listener, SECCOMP_IOCTL_NOTIF_SEND, response)
         except OSError as failure:
-            if failure.errno != errno.ENOENT:
+            # EINPROGRESS: answered by a program that joined and kept its listener.
+            if failure.errno not in (errno.ENOENT, errno.EINPROGRESS):
                 raise
 
     def _stuck(self, tid: int) -> None:
@@ -163,6 +189,10 @@ class Door(Answers):
         if not self.notifier.is_valid(notify_id):
             # It ended while we looked: what its number led to may be another's.
             self._table.discard(tid)
+            return None
+        if self._closed:  # while this call came
+            self._forget(task.process)
+            self.notifier.continue_(notify_id)
             return None
         return task
 
@@ -268,8 +298,14 @@ class Door(Answers):
         That is, those of threads that an execve of their process ended. Others hold the context.
         """
         for arg in tuple(ctx.pending):
+            # Those of another door's clients, to whom the descriptor was sent, that one knows.
+            if arg.owner is None or not self._owns(arg.owner):
+                continue
             if not self.notifier.is_valid(arg.door[0]):
                 arg.abandon()
+
+    def _owns(self, process: Process) -> bool:
+        return self._table.processes.get(process.pid) is process
 
     def _process_ended(self, process: Process) -> None:
         """Events thread: a client process is gone; end its calls, forget its tasks.
@@ -278,12 +314,41 @@ class Door(Answers):
         it found there, so their descriptors are closed once nobody is.
         """
         self.host.events.remove(process.pidfd)
-        for device in self.registry.all():
-            for ctx in tuple(device.contexts):
-                for arg in tuple(ctx.pending):
-                    if arg.owner is process:
-                        arg.abandon()
+        for arg in self._pending():
+            if arg.owner is process:
+                arg.abandon()
         self._close_tasks(process, self._table.pop_process(process))
+
+    def _pending(self) -> list["CallArg"]:
+        """All calls under way, of clients of other doors too."""
+        contexts = [ctx for device in self.registry.all() for ctx in tuple(device.contexts)]
+        return [arg for ctx in contexts for arg in tuple(ctx.pending)]
+
+    def close(self) -> None:
+        """Serve nobody any more: calls that wait are ENODEV, new ones go on without us.
+
+        Contexts, sessions and shared memory of the clients end, whatever they still hold. For one
+        of several doors, while the listener is still there; not in the events thread.
+        """
+        self._closed = True
+        self.notifier.calls = self._let_go
+        for arg in self._pending():
+            if arg.owner is not None and self._owns(arg.owner):
+                self.notifier.answer(arg.door[0], 0, errno.ENODEV)
+                arg.abandon()
+        self.files.close()
+        self.forget_shms()
+        for process in tuple(self._table.processes.values()):
+            self._forget(process)
+
+    def _let_go(self, notify_id: int, *_call: int) -> None:
+        self.notifier.continue_(notify_id)
+
+    def _forget(self, process: Process) -> None:
+        """What ``_process_ended`` does, for a process that lives on."""
+        self.host.events.call_soon(
+            lambda: self._process_ended(process) if self._owns(process) else None
+        )
 
     def _close_tasks(self, process: Process, tasks: list[Task]) -> None:
         left = []
@@ -299,7 +364,7 @@ class Door(Answers):
 
     def watch_fds(self) -> list[int]:
         """The descriptors of watches. To close one is to wait: see ``RunHost.end``."""
-        return [self._watch.fd, *self.files.watch_fds()]
+        return self.ends.watch_fds()
 
     def statistics(self) -> dict[str, int]:
         """Numbers for tests and for people: what is open now."""

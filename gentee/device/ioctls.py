@@ -53,7 +53,7 @@ from gentee.core.login import tee_session_calc_client_uuid
 from gentee.core.params import PARAM_SIZE, params_from_supp, params_from_user, params_put
 from gentee.core.shm import TeeShm, tee_shm_alloc_user_buf
 from gentee.device import client_memory
-from gentee.linux.task import Task, write_memory
+from gentee.linux.task import Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def check_num_params(fixed: Struct, num_params: int, buf_len: int) -> None:
 def tee_ioctl_version(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> int:
-    write_memory(task.tid, ((uarg, ctx.teedev.version_data),))
+    door.write_memory(task.tid, ((uarg, ctx.teedev.version_data),))
     return 0
 
 

@@ -84,8 +84,12 @@ class OpenFiles:
         hang_ups: HangUps,
         find_device: Callable[[str], TeeDevice | None],
         abandon_orphans: Callable[[TeeContext], None],
+        make_watch: Callable[[], CloseWatch] | None = None,
+        contexts: dict[bytes, TeeContext] | None = None,
     ) -> None:
-        self.contexts: dict[bytes, TeeContext] = {}
+        # Of all doors together: a client can send its descriptor to one of another door.
+        self.contexts: dict[bytes, TeeContext] = {} if contexts is None else contexts
+        self._closed = False
         self._files: dict[TeeContext, OpenFile] = {}
         self._events = events
         self._hang_ups = hang_ups
@@ -96,15 +100,21 @@ class OpenFiles:
         # Held to join a context and to decide that one ends: it does not while a latecomer joins.
         self._lock = threading.Lock()
         self._watch: CloseWatch | None = None
+        self._make_watch = make_watch if make_watch is not None else self._new_watch
+        self._handles: list[int] = []  # of the watch
+
+    def _new_watch(self) -> CloseWatch:
+        watch = CloseWatch(self._events.call_later)
+        self._events.add(watch.fd, watch.read, settle=watch.settle)
+        return watch
 
     def add_device_file(self, name: str, fd: int) -> None:
         """The clients see the file of ``fd`` as the device ``name``."""
         file = DeviceFile(name, fd)
         self._device_files[file.identity()] = file
         if self._watch is None:
-            self._watch = CloseWatch(self._events.call_later)
-            self._events.add(self._watch.fd, self._watch.read, settle=self._watch.settle)
-        self._watch.add(fd, self._sweep_plain)
+            self._watch = self._make_watch()
+        self._handles.append(self._watch.add(fd, self._sweep_plain))
 
     def open(self, name: str) -> tuple[TeeContext, int]:
         """Open device ``name``: the context, and the descriptor that the client gets.
@@ -137,17 +147,24 @@ class OpenFiles:
         file = OpenFile(ctx, link, writer)
         self._files[ctx] = file
         self.contexts[link] = ctx
+        if self._closed:  # meanwhile, by another thread
+            self.close()
         return ctx, reader
 
     def watch(self, ctx: TeeContext) -> None:
         """The client has its descriptor: from now on its end is the context's end."""
-        self._watch_readers(self._files[ctx])
+        with self._lock:
+            file = self._files.get(ctx)
+            if file is not None:  # else the door is closed
+                self._watch_readers(file)
 
     def _watch_readers(self, file: OpenFile) -> None:
         self._hang_ups.add(file.writer, lambda: self._hang_up(file))
 
     def _hang_up(self, file: OpenFile) -> None:
         with self._lock:
+            if file.ctx not in self._files:
+                return
             if self._has_readers(file):
                 self._watch_readers(file)  # a latecomer joined it meanwhile
                 return
@@ -162,13 +179,32 @@ class OpenFiles:
             self._abandon_orphans(file.ctx)
         if file.ctx.wait_idle(lambda: self._events.call_soon(lambda: self._release(file))):
             return
-        del self._files[file.ctx]
+        with self._lock:
+            if self._files.pop(file.ctx, None) is None:  # the door was closed
+                return
+        self._end(file)
+
+    def _end(self, file: OpenFile) -> None:
         # The name first, the pipe last: its inode may be used again at once.
         self.contexts.pop(file.link, None)
         try:
             teedev_close_context(file.ctx)
         finally:
             os.close(file.writer)
+
+    def close(self) -> None:
+        """End all contexts, whoever has descriptors of them; the device files are forgotten."""
+        self._closed = True
+        if self._watch is not None:
+            for handle in self._handles:
+                self._watch.remove(handle)
+        with self._lock:
+            files = list(self._files.values())
+            self._files.clear()
+            self._plain.clear()
+        for file in files:
+            self._hang_ups.remove(file.writer)
+            self._end(file)
 
     def first_ioctl(
         self, task: Task, fd: int, replace: Callable[[int, int], bool]
@@ -234,7 +270,10 @@ class OpenFiles:
         replace: Callable[[int], bool],
     ) -> TeeContext:
         ctx, reader = self.open(device_file.name)
-        file = self._files[ctx]
+        file = self._files.get(ctx)
+        if file is None:  # the door was closed meanwhile
+            os.close(reader)
+            raise OSError(errno.ENODEV, device_file.name)
         try:
             # Usually the descriptor to be replaced is the only one. Its file ends when the client
             # is back from this call: the watch says so.

@@ -136,6 +136,10 @@ class Program:
         finally:
             sock.setblocking(True)
 
+    def probe(self) -> None:
+        """Let the trapped root open a file: where opens are trapped, a call that shows."""
+        self.root_socket.send(b"P")
+
     def close(self, hold: Sequence[int] = ()) -> None:
         """Let the trapped root end; descriptors of ``hold`` are closed by it, not by us.
 

@@ -80,6 +80,7 @@ class Run:
     :param drivers: the drivers whose devices it sees, with the options for their ``probe``.
     :param way: ``auto``, ``namespace`` or ``open`` (docs/design.md).
     :param root: the socket of a trapped root that was forked before, for the first way to try.
+    :param notes: lines to say once it is certain that the program can run here.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Run:
         log_level: int = 3,
         verbose: bool = False,
         root: socket.socket | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._argv = list(argv)
         self._drivers = list(drivers)
@@ -98,6 +100,7 @@ class Run:
         self._log_level = log_level
         self._verbose = verbose
         self._root = root
+        self._notes = notes
         self.registry = DeviceRegistry()
         self.host: RunHost | None = None
         self.door: Door | None = None
@@ -125,6 +128,8 @@ class Run:
         for name, fd in zip(names, files, strict=False):
             self.door.files.add_device_file(name, fd)
         host.watch_fds = self.door.watch_fds()
+        for note in self._notes:
+            host.terminal.warn(note)
         if self._verbose:
             host.terminal.warn(f"devices {', '.join(names)} by way of {program.way}")
         program.take_signals()

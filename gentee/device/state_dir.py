@@ -61,13 +61,18 @@ class StateDir:
     """The state folder of a TEE, open. ``path`` is absolute.
 
     :param create: make it where it is missing.
+    :param foreign: it may be another user's, of whom only the socket is wanted. Then what goes
+        wrong when it is opened is OSError.
     :raises UserError: it cannot be used, and why.
     """
 
-    def __init__(self, path: str, *, create: bool = True) -> None:
+    def __init__(self, path: str, *, create: bool = True, foreign: bool = False) -> None:
         self.path = path
         self._lock = -1
         self.fd = -1
+        if foreign:
+            self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            return
         try:
             self.fd = _open(path, create)
         except OSError as error:
@@ -195,6 +200,15 @@ def own_state(path: str) -> StateDir:
     raise StateTaken(path, holder)
 
 
+def _named(path: str) -> str:
+    """What :func:`folder_of` takes for ``path``: a name where it can."""
+    folder, name = os.path.split(path)
+    try:
+        return name if folder == state_home() else path
+    except UserError:  # no home, so no names
+        return path
+
+
 class StateTaken(UserError):
     """Another TEE has the state folder."""
 
@@ -202,7 +216,7 @@ class StateTaken(UserError):
         who = f"process {holder}" if holder else "another process"
         super().__init__(
             f"state folder {path}: a TEE has it already, {who}",
-            f"to use that TEE: gentee run --tee {os.path.basename(path)} -- PROGRAM",
+            f"to use that TEE: gentee run --tee {_named(path)} -- PROGRAM",
         )
         self.holder = holder
 

@@ -9,9 +9,10 @@ Clients are forked twice, so that they become children of the program itself, wh
 subreaper: they see the parent that started gentee's process, and it may read them under Yama.
 
 Messages on the socket, each one packet. Down: first the names of the devices, one a line; then
-``R`` run the program, ``S`` spawn a module (with a descriptor), ``E`` end what was spawned, ``H``
-hold descriptors to the end. Up: ``L`` listener and device files (descriptors), ``N`` no way to
-listen, ``C`` client pid, ``E`` errno of a failed exec, ``K`` what was spawned is killed.
+``R`` run the program, ``S`` spawn a module (with a descriptor), ``E`` end what was spawned, ``P``
+open a file, which is trapped where opens are, ``H`` hold descriptors to the end. Up: ``L`` listener
+and device files (descriptors), ``N`` no way to listen, ``C`` client pid, ``E`` errno of a failed
+exec, ``K`` what was spawned is killed.
 """
 
 import errno
@@ -173,6 +174,8 @@ class TrappedRoot:
             elif message[:1] == b"E":
                 self._end_spawned()
                 self._sock.send(b"K")
+            elif message[:1] == b"P":
+                os.close(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
     def _end_spawned(self) -> None:
         """Kill what was spawned: by now it has nothing to do, or is just starting."""

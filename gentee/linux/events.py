@@ -37,7 +37,7 @@ class EventLoop:
     def __init__(self, on_bug: Callable[[BaseException], None]) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
-        self._settle: list[Callback] = []
+        self._settle: dict[int, Callback] = {}  # by descriptor
         self._soon: deque[Callback] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._timer_lock = threading.Lock()  # protects _timers
@@ -89,10 +89,11 @@ class EventLoop:
             del self._callbacks[fd]
             raise
         if settle is not None:
-            self._settle.append(settle)
+            self._settle[fd] = settle
 
     def remove(self, fd: int) -> None:
         """Forget ``fd``; before it is closed."""
+        self._settle.pop(fd, None)
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -102,7 +103,7 @@ class EventLoop:
         For whoever is about to refuse something because it is in use. In the kernel close() returns
         when all is done; here it returns first.
         """
-        for callback in self._settle:
+        for callback in tuple(self._settle.values()):
             self._call(callback)
 
     def call_soon(self, callback: Callback) -> None:
@@ -193,6 +194,14 @@ class HangUps:
         """Call back when nobody has a reading end any more; it may close ``writer``."""
         self._callbacks[writer] = callback
         self._epoll.register(writer, 0)
+
+    def remove(self, writer: int) -> bool:
+        """Forget ``writer``, before it is closed; False if it is not known, or not any more."""
+        with self._lock:
+            if self._callbacks.pop(writer, None) is None:
+                return False
+            self._epoll.unregister(writer)
+            return True
 
     def read(self) -> None:
         """Call back for those that are there."""

@@ -70,16 +70,28 @@ class WakeUps:
     overlap, and take long enough to be worth the waking of a CPU, the scheduler chooses.
     """
 
-    __slots__ = ("_crowd", "_listener", "_lock", "_mean", "begun", "running", "supported")
+    __slots__ = ("_crowd", "_listeners", "_lock", "_mean", "begun", "running", "supported")
 
     def __init__(self, listener: int) -> None:
         self.supported = set_sync_wake_up(listener)
         self.running: set[int] = set()  # services that have a command, by thread id
         self.begun: dict[int, float] = {}  # when, of those that overlap with others
-        self._listener = listener
+        self._listeners = [listener]  # whose wake-ups are chosen alike
         self._lock = threading.Lock()  # protects the two below, and the flag
         self._mean = 0.0  # seconds that overlapping commands take
         self._crowd = 0  # the flag is off for so many more commands
+
+    def add(self, listener: int) -> None:
+        """Choose for ``listener`` as well: its callers ask the same services."""
+        with self._lock:
+            self._listeners.append(listener)
+            if self.supported:
+                set_sync_wake_up(listener, self._crowd == 0)
+
+    def remove(self, listener: int) -> None:
+        """Forget ``listener``; before it is closed."""
+        with self._lock:
+            self._listeners = [other for other in self._listeners if other != listener]
 
     def begin(self, tid: int) -> None:
         """The service ``tid`` is about to get a command, or to go on with it."""
@@ -106,10 +118,11 @@ class WakeUps:
             if before and self._crowd == before:
                 self._crowd -= 1
             if (before > 0) != (self._crowd > 0):
-                try:
-                    set_sync_wake_up(self._listener, self._crowd == 0)
-                except OSError:  # it is closed: the end is near
-                    pass
+                for listener in self._listeners:
+                    try:
+                        set_sync_wake_up(listener, self._crowd == 0)
+                    except OSError:  # it is closed: the end is near
+                        pass
 
 
 class Receiver:
@@ -174,6 +187,9 @@ class Notifier:
             thread.join(0.01)
             if time.monotonic() > deadline:
                 break
+        # Whoever is stuck must not receive from what gets the listener's number next.
+        for receiver in self._receivers:
+            receiver.retired = True
         listener, self.listener = self.listener, -1
         if listener >= 0:
             os.close(listener)
@@ -365,8 +381,11 @@ class Notifier:
 
     def _gone(self, failure: OSError | ValueError) -> bool:
         # ENOENT: gone or interrupted. EBADF, and ValueError of descriptor -1: we are stopping.
-        # EINPROGRESS cannot be: each id is answered once.
+        # EINPROGRESS: answered already, by a program that joined and kept its listener, since here
+        # each id is answered once.
         number = failure.errno if isinstance(failure, OSError) else errno.EBADF
-        if number == errno.ENOENT or (number == errno.EBADF and self._stopping.is_set()):
+        if number in (errno.ENOENT, errno.EINPROGRESS):
+            return False
+        if number == errno.EBADF and self._stopping.is_set():
             return False
         raise failure

@@ -149,13 +149,15 @@ class CloseWatch:
         self._callbacks[watch] = callback
         return int(watch)
 
-    def remove(self, handle: int) -> None:
-        """Stop watching; before the watched descriptor is closed."""
+    def remove(self, handle: int) -> bool:
+        """Stop watching; before the watched descriptor is closed. Whether it was watched."""
         if handle < 0:
-            self._unwatched.pop(-handle - 1, None)
-        elif self._callbacks.pop(handle, None) is not None:
-            self._in_use.discard(handle)
-            _inotify_rm_watch(self.fd, handle)
+            return self._unwatched.pop(-handle - 1, None) is not None
+        if self._callbacks.pop(handle, None) is None:
+            return False
+        self._in_use.discard(handle)
+        _inotify_rm_watch(self.fd, handle)
+        return True
 
     def sweep(self) -> None:
         """Call every callback whose file has no watch."""
@@ -188,6 +190,8 @@ class CloseWatch:
             self._later(self._AGAIN[attempt], lambda: self._ask(handle, attempt + 1))
 
     def _read(self) -> bool:
+        if self.fd < 0:  # it was closed while somebody was on the way here
+            return False
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
@@ -207,4 +211,11 @@ class CloseWatch:
         return True
 
     def close(self) -> None:
-        os.close(self.fd)
+        """Call back no more. It can take some milliseconds."""
+        with self._lock:
+            self._callbacks.clear()
+            self._unwatched.clear()
+            self._in_use.clear()
+            fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)

@@ -102,6 +102,14 @@ class _ScatterWriter:
 
 
 _of_thread = threading.local()
+_NO_RIGHT = (errno.EPERM, errno.EACCES)
+
+
+class NotPermitted(OSError):
+    """EFAULT because this program has no right to the memory, whatever is there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.EFAULT, f"{name}: not permitted")
 
 
 def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
@@ -140,6 +148,8 @@ def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
     writer.count.value = index >> 1
     done = _scatter(*writer.arguments)
     if done != position:
+        if done < 0 and ctypes.get_errno() in _NO_RIGHT:
+            raise NotPermitted("process_vm_writev")
         raise OSError(errno.EFAULT, "process_vm_writev")
 
 
@@ -159,7 +169,10 @@ def _transfer(function: object, name: str, tid: int, address: int, view: memoryv
         remote = _Iovec(address + done, step)
         moved = function(tid, local, 1, remote, 1, 0)  # type: ignore[operator]
         if moved < 0:
-            raise OSError(errno.EFAULT, str(oserror(name)))
+            error = oserror(name)
+            if error.errno in _NO_RIGHT:
+                raise NotPermitted(name)
+            raise OSError(errno.EFAULT, str(error))
         if moved == 0:
             raise OSError(errno.EFAULT, name)
         done += moved
@@ -248,6 +261,14 @@ class AddressSpace:
                 raise OSError(errno.EFAULT, "the process runs another program")
         except OSError as error:
             raise OSError(errno.EFAULT, "client memory") from error
+
+    def read_into(self, address: int, view: memoryview) -> None:
+        """Fill ``view`` from ``address``; OSError EFAULT if any byte is out."""
+        read_memory_into(self.process.pid, address, view)
+
+    def write_from(self, address: int, view: memoryview) -> None:
+        """Copy ``view`` to ``address``; OSError EFAULT if any byte cannot be written."""
+        write_memory_from(self.process.pid, address, view)
 
 
 class Task:
@@ -345,7 +366,7 @@ class Task:
         try:
             self._mem = os.open("../mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
         except PermissionError as error:
-            raise OSError(errno.EFAULT, "client memory") from error
+            raise NotPermitted("open") from error
 
     def _close_mem(self) -> None:
         if self._mem >= 0:
@@ -360,8 +381,11 @@ class Task:
         if self._mem < 0:
             self._reopen()
         if self._space is None:
-            self._space = AddressSpace(self.process, self._mem)
+            self._space = self._new_space(self._mem)
         return self._space.get()
+
+    def _new_space(self, mem: int) -> AddressSpace:
+        return AddressSpace(self.process, mem)
 
     def is_readable(self) -> bool:
         """Whether this program has the right to read the task's memory, now."""
@@ -423,14 +447,18 @@ class Task:
 
     def maps(self) -> list[tuple[int, int, str]]:
         """The mappings of the address space: (start, end, permissions), ascending."""
-        fd = os.open("../maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir)
-        result = []
-        with open(fd, "rb") as lines:
-            for line in lines:
-                span, permissions, _rest = line.split(b" ", 2)
-                start, end = span.split(b"-")
-                result.append((int(start, 16), int(end, 16), permissions.decode()))
-        return result
+        return read_maps(os.open("../maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd_dir))
+
+
+def read_maps(fd: int) -> list[tuple[int, int, str]]:
+    """What /proc/TID/maps says, from its descriptor, which is closed: as :meth:`Task.maps`."""
+    result = []
+    with open(fd, "rb") as lines:
+        for line in lines:
+            span, permissions, _rest = line.split(b" ", 2)
+            start, end = span.split(b"-")
+            result.append((int(start, 16), int(end, 16), permissions.decode()))
+    return result
 
 
 def thread_group(tid: int) -> int:
@@ -479,13 +507,18 @@ class TaskTable:
     tell nobody of their end, so each new one has some old ones looked after.
 
     :param in_use: whether somebody is at work for the task of a thread id: it is not closed then.
+    :param make_task: the task of a thread id and its process.
     """
 
     _MAX_TASKS = 1024
     _SHARE = 8  # of all descriptors that this program may have, as many are tasks at most
     _LOOKED_AFTER = 2  # old tasks for each new one
 
-    def __init__(self, in_use: Callable[[int], bool] = lambda _tid: False) -> None:
+    def __init__(
+        self,
+        in_use: Callable[[int], bool] = lambda _tid: False,
+        make_task: Callable[[int, Process], Task] = Task,
+    ) -> None:
         limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._max_tasks = self._MAX_TASKS
         if limit != resource.RLIM_INFINITY:
@@ -493,6 +526,7 @@ class TaskTable:
         self.tasks: dict[int, Task] = {}
         self.processes: dict[int, Process] = {}
         self._in_use = in_use
+        self._make_task = make_task
         self._lock = threading.Lock()  # protects both, and which tasks a process has
 
     def add(self, tid: int) -> tuple[Task, bool]:
@@ -525,7 +559,7 @@ class TaskTable:
 
     def _new_task(self, tid: int, process: Process) -> Task:
         try:
-            return Task(tid, process)
+            return self._make_task(tid, process)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -533,7 +567,7 @@ class TaskTable:
         for old in tuple(itertools.islice(self.tasks, len(self.tasks) // 2 + 1)):
             if not self._in_use(old):
                 self._discard(old)
-        return Task(tid, process)
+        return self._make_task(tid, process)
 
     def _look_after(self) -> None:
         for tid in tuple(itertools.islice(self.tasks, self._LOOKED_AFTER)):

@@ -18,7 +18,7 @@ import pytest
 
 from gentee import __version__
 from gentee.abi.linux_tee import TEE_GEN_CAP_REG_MEM, TEE_IMPL_ID_OPTEE, TEE_IOC_VERSION
-from gentee.cli import doctor, ls, run, version
+from gentee.cli import doctor, load, ls, run, task, unload, version
 from gentee.cli.main import COMMANDS, main
 from gentee.cli.options import Command
 from gentee.drivers.loopback.core import LOOPBACK_IMPL_ID
@@ -406,18 +406,19 @@ def test_ls(services: Path) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
     head, *rows = finished.stdout.splitlines()
     assert head.split() == ["UUID", "NAME", "VERSION", "FLAGS", "DESCRIPTION", "FILE"]
-    talker, counter, echo, empty, drivers = rows
+    talker, counter, echo, integrity, keystore, empty, drivers = rows
     assert talker.split() == [
         *[TALKER, "talker", "3", "single,multi"],
         *["talks\\x1b[31m", "a", "lot", str(services / "talker.py")],
     ]
-    assert (counter.split()[1], echo.split()[1]) == ("counter", "echo")
+    names = [row.split()[1] for row in (counter, echo, integrity, keystore)]
+    assert names == ["counter", "echo", "integrity", "keystore"]
     assert empty == ""
     assert drivers.startswith("drivers: soft, loopback")
     # The columns are aligned.
     for name in ("NAME", "VERSION", "FLAGS", "FILE"):
         at = head.index(name)
-        assert all(row[at - 1] == " " != row[at] for row in (talker, counter, echo))
+        assert all(row[at - 1] == " " != row[at] for row in rows[:5])
 
 
 def test_ls_json(services: Path) -> None:
@@ -433,8 +434,14 @@ def test_ls_json(services: Path) -> None:
         "flags": ["single", "multi"],
         "description": "talks\x1b[31m a lot",
         "file": str(services / "talker.py"),
+        "apis": ["GP_TEEv1.3"],
+        "installed": False,
+        "signer": "",
+        "state": "",
+        "sessions": 0,
     }
-    assert [service["name"] for service in found["services"]] == ["talker", "counter", "echo"]
+    names = [service["name"] for service in found["services"]]
+    assert names == ["talker", "counter", "echo", "integrity", "keystore"]
     assert found["drivers"][:2] == ["soft", "loopback"]
     (problem,) = found["problems"]
     assert problem.startswith(str(services / "broken.py"))
@@ -490,7 +497,12 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [run.COMMAND, ls.COMMAND, doctor.COMMAND, version.COMMAND], ids=lambda c: c.name
+    "command",
+    [
+        *[run.COMMAND, ls.COMMAND, load.COMMAND, unload.COMMAND, task.COMMAND],
+        *[doctor.COMMAND, version.COMMAND],
+    ],
+    ids=lambda c: c.name,
 )
 def test_help_of_a_command(command: Command) -> None:
     finished = gentee(command.name, "--help")

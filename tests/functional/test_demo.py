@@ -51,6 +51,8 @@ def test_demo() -> None:
         "counter: the second session has 1 call of 3 in all",
         "[echo] INFO: 27 bytes echoed",
         "[counter] INFO: session 2 closed after 1 calls",
+        "stored demo",
+        "forgot demo",
         "What happened",
         "Try next",
     ):

@@ -382,6 +382,53 @@ def test_the_warm_parent_is_killed(tee: Tee) -> None:
     assert again.b != value.b
 
 
+def children_of(pid: int) -> set[int]:
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+        except OSError:  # it ended meanwhile
+            continue
+        state, parent = stat.rpartition(") ")[2].split()[:2]
+        if int(parent) == pid and state != "Z":
+            found.add(int(folder.name))
+    return found
+
+
+def test_the_process_that_is_kept_ahead(tee: Tee) -> None:
+    """It becomes the next instance; and nobody has to care if somebody kills it meanwhile."""
+    tee.put(
+        """
+    def TA_InvokeCommandEntryPoint(self, session, command_id, param_types, params):
+        params[0].a, params[0].b = os.getpid(), os.getppid()
+"""
+    )
+    parent = tee.driver._tees[0]._warm_parent
+    sessions = [tee.open()]
+    value = Value()
+    sessions[0].invoke(0, value)
+    warm, known = value.b, {value.a}
+    for kill in (False, True, False):
+        wait_until(lambda: (spare := parent._spare) is not None and spare.notify_id and spare.pid)
+        spare = parent._spare
+        assert spare is not None
+        ahead = spare.pid
+        assert ahead in children_of(warm) - known
+        if kill:
+            os.kill(ahead, signal.SIGKILL)
+            wait_until(lambda: ahead not in children_of(warm))  # noqa: B023 (now)
+        session = tee.open()
+        sessions.append(session)
+        session.invoke(0, value)
+        assert value.b == warm
+        assert (value.a == ahead) is not kill
+        known.add(value.a)
+    for session in sessions:
+        session.close()
+    wait_until(lambda: tee.instances() == 0)
+    wait_until(lambda: not children_of(warm) & known)
+
+
 # Results
 
 

@@ -90,6 +90,11 @@ class SoftDriver(TeeDriver):
             keys.check_files()
         return TaStore(options.get("ta_dirs", ()), state=state, keys=keys, warn=host.warn)
 
+    @property
+    def tees(self) -> tuple[SoftTee, ...]:
+        """Those that were made by ``probe``."""
+        return tuple(self._tees)
+
     def remove(self) -> None:
         for tee in self._tees:
             tee.close()

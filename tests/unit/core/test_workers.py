@@ -70,3 +70,46 @@ def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert done.wait(PATIENCE)
         threads[-1].join(PATIENCE)
         assert not threads[-1].is_alive()
+
+
+def test_a_thread_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is refused, or done by the threads there are; later ones are not miscounted."""
+    workers = Workers()
+    start = threading.Thread.start
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(OSError, match="temporarily"):
+        workers.submit(print)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    done, go_on = threading.Semaphore(0), threading.Event()
+
+    def first() -> None:
+        go_on.wait(PATIENCE)
+        done.release()
+
+    workers.submit(first)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    workers.submit(done.release)
+    go_on.set()
+    for _ in range(2):
+        assert done.acquire(timeout=PATIENCE)
+
+
+def test_a_job_that_ends_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends itself, not the thread that others count on."""
+    reported: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_type))
+    workers = Workers()
+
+    def end() -> None:
+        raise SystemExit
+
+    done = threading.Semaphore(0)
+    for _ in range(3):
+        workers.submit(end)
+        workers.submit(done.release)
+        assert done.acquire(timeout=PATIENCE)
+    assert set(reported) <= {SystemExit}

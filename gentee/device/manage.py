@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The services of a running TEE, as who administers it over the control socket sees them."""
+
+from gentee.errors import ItemNotFound, NotSupported, TeeError
+from gentee.secure.store import format_uuid
+from gentee.secure.tee import SoftTee
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from gentee.core.driver import TeeDriver
+    from gentee.core.trusted_services import TsInfo
+
+
+class ServiceManager:
+    """Of the software TEEs of one program. Methods may wait for a disk."""
+
+    def __init__(self, tees: "Sequence[SoftTee]") -> None:
+        self._tees = list(tees)
+
+    @classmethod
+    def of_drivers(cls, drivers: "Sequence[TeeDriver]") -> "ServiceManager":
+        """Of those drivers that are software TEEs."""
+        from gentee.drivers.soft.core import SoftDriver
+
+        tees: list[SoftTee] = []
+        for driver in {id(driver): driver for driver in drivers}.values():
+            if isinstance(driver, SoftDriver):
+                tees += driver.tees
+        return cls(tees)
+
+    def list(self) -> "list[dict[str, Any]]":
+        """All services of the first software TEE; of others what they have besides."""
+        found: dict[bytes, dict[str, Any]] = {}
+        for tee in self._tees:
+            for info in tee.list_ts():
+                found.setdefault(info.uuid, _row(tee, info))
+        return [*found.values()]
+
+    def instances(self) -> int:
+        return sum(len(tee.instances()) for tee in self._tees)
+
+    def load(self, image: bytes) -> tuple[bytes, int]:
+        """Install in the first software TEE; UUID and version. TeeError with the reason."""
+        if not self._tees:
+            raise NotSupported("this TEE has no driver that loads services")
+        service = self._tees[0].load_ts(image)
+        return service.uuid, service.version
+
+    def unload(self, uuid: bytes) -> None:
+        """Forget what is installed; TeeError with the reason."""
+        error: TeeError = ItemNotFound(f"{format_uuid(uuid)} is not installed")
+        for tee in self._tees:
+            try:
+                tee.unload_ts(uuid)
+            except ItemNotFound as missing:
+                error = missing
+            else:
+                return
+        raise error
+
+
+def _row(tee: SoftTee, info: "TsInfo") -> "dict[str, Any]":
+    service = tee.store.known(info.uuid)
+    row: dict[str, Any] = {
+        "uuid": format_uuid(info.uuid),
+        "name": info.name,
+        "version": info.version,
+        "installed": service is not None and service.installed,
+        "state": info.state,
+        "instances": info.instances,
+        "sessions": info.sessions,
+        "apis": list(info.apis),
+        "signer": "",
+        "flags": [],
+        "description": "",
+        "file": "",
+    }
+    if service is not None:
+        row["signer"], row["file"] = service.signer, service.path
+        row["description"] = service.description
+        named = {
+            "single": service.single_instance,
+            "multi": service.multi_session,
+            "keep": service.keep_alive,
+        }
+        row["flags"] = [name for name, is_set in named.items() if is_set]
+    return row

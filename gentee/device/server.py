@@ -1,0 +1,601 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A TEE that other programs join: its control socket, and a listener and a door for each of them.
+
+The socket is in the state folder. Connections are looked after by the events thread, which never
+waits for one: who does not take its answer is disconnected. A program that has joined has a
+receiving thread of its own, so that what it does there costs nobody else's calls; the services stay
+with the TEE's own listener.
+"""
+
+import errno
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+
+from gentee.core.device import DeviceRegistry
+from gentee.core.host import Host
+from gentee.core.workers import WORKERS
+from gentee.device import control
+from gentee.device.answers import Ends
+from gentee.device.brought import Bringer
+from gentee.device.door import Door
+from gentee.device.state_dir import SOCKET, StateDir
+from gentee.errors import TeeError, UserError
+from gentee.linux.notify import Notifier
+from gentee.linux.peer import Peer
+from gentee.linux.shm import memory_file_seals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from gentee.core.context import TeeContext
+
+    class Manager(Protocol):
+        """The services of a TEE, as who administers it sees them. Methods may wait for a disk."""
+
+        def list(self) -> "list[dict[str, Any]]":
+            """Each service, in words for JSON."""
+
+        def instances(self) -> int:
+            """How many are alive."""
+
+        def load(self, image: bytes) -> tuple[bytes, int]:
+            """Install; UUID and version. TeeError with the reason."""
+
+        def unload(self, uuid: bytes) -> None:
+            """Forget what is installed; TeeError with the reason."""
+
+
+MAX_CONNECTIONS = 256
+_MAX_IDLE = 32  # of them, that have not joined
+_IDLE_SECONDS = 30.0  # that a connection may take to ask for something
+_BACKLOG = 64
+
+_LISTENER_LINK = "anon_inode:seccomp notify"
+
+
+class JoinedProgram:
+    """A program that joined: its listener, its door, and how it is left."""
+
+    def __init__(
+        self,
+        host: Host,
+        registry: DeviceRegistry,
+        ends: Ends,
+        contexts: "dict[bytes, TeeContext]",
+        listener: int,
+        way: str,
+        connection: "_Connection",
+        *,
+        look: bool,
+    ) -> None:
+        self.peer = connection.peer
+        self.way = way
+        self.since = time.monotonic()
+        self.notifier = Notifier(listener, host.bug)
+        self.device_files: list[int] = []
+        self._lock = threading.Lock()  # protects _closed
+        self._closed = False
+        try:
+            self.bringer = Bringer(connection.sock, always=not look)
+            self.door = Door(self.notifier, host, registry, ends, contexts, self.bringer.make_task)
+            self.door.write_memory = self.bringer.write_memory
+            # The services are woken by another listener than the clients.
+            self._wake_ups = host.notifier().wake_ups
+        except BaseException:
+            self.notifier.stop()
+            raise
+
+    def start(self, names: list[str], files: list[int]) -> None:
+        """Serve it. ``files``, ours from now on, are the devices ``names``, if there are any."""
+        self.device_files = files
+        for name, fd in zip(names, files, strict=False):
+            self.door.files.add_device_file(name, fd)
+        self._wake_ups.add(self.notifier.listener)
+        self.notifier.start("gentee-joined")
+
+    def close(self) -> None:
+        """Nothing of it is kept. It may take a while, so it is no job for the events thread."""
+        self.leave()
+        self._wake_ups.remove(self.notifier.listener)
+        self.notifier.stop()
+
+    def leave(self) -> None:
+        """Its clients have no TEE any more, but their calls go on. It may take a while."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.bringer.close()
+        self.door.close()
+        control.close_all(self.device_files)
+
+
+class _Connection:
+    """One connection to the control socket."""
+
+    def __init__(self, server: "TeeServer", sock: socket.socket, peer: Peer) -> None:
+        self.sock = sock
+        self.peer = peer
+        self.program: JoinedProgram | None = None
+        self.joining = False  # the names were told
+        self.busy = False  # a worker is at work for it
+        self.problem = ""  # why it may not come in: told when it asks for something
+        self._server = server
+        self._timer = server.host.events.call_later(_IDLE_SECONDS, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if self.program is None and not self.busy:
+            self.close()
+
+    def read(self) -> None:
+        """Events thread: a request, or the end."""
+        if self.busy:  # one request at a time: the end is looked at when it is answered
+            self._server.host.events.remove(self.sock.fileno())
+            return
+        try:
+            data, fds = control.receive(self.sock)
+        except BlockingIOError:
+            return
+        except control.ProtocolError as error:
+            self.refuse(str(error))
+            self.close()
+            return
+        except OSError:
+            data, fds = b"", []
+        try:
+            if not data:
+                self.close()
+                return
+            self._timer.cancel()
+            if self.problem:
+                self.refuse(self.problem)
+                self.close()
+                return
+            code, payload = control.decode_request(data, len(fds))
+            self._server.handle(self, code, payload, fds)
+            self._watch_idle()
+        except control.ProtocolError as error:
+            self.refuse(str(error))
+            self.close()
+        finally:
+            control.close_all(fds)
+
+    def _watch_idle(self) -> None:
+        if self.program is None and not self.busy and self.sock.fileno() >= 0:
+            self._timer.cancel()
+            self._timer = self._server.host.events.call_later(_IDLE_SECONDS, self._too_slow)
+
+    def answer(self, payload: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+        self._send(control.encode(control.OK, payload), fds)
+
+    def refuse(self, text: str) -> None:
+        self._send(control.encode_text(control.REFUSED, text))
+
+    def _send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
+        try:
+            socket.send_fds(self.sock, [data], fds, socket.MSG_DONTWAIT)
+        except OSError:  # it is gone, or does not read: its end follows
+            self._server.host.events.call_soon(self.close)
+
+    def work(self, job: Callable[[], None]) -> None:
+        """Do ``job``, which answers, in a thread of its own."""
+        self.busy = True
+
+        def run() -> None:
+            try:
+                job()
+            except (TeeError, UserError) as error:
+                text = error.detail if isinstance(error, TeeError) else error.message
+                self.refuse(text or str(error))
+            except OSError as error:
+                self.refuse(error.strerror or str(error))
+            finally:
+                self._server.host.events.call_soon(self._worked)
+
+        WORKERS.submit(run)
+
+    def _worked(self) -> None:
+        self.busy = False
+        if self.sock.fileno() >= 0:
+            # Once more, if its end was seen meanwhile.
+            self._server.host.events.remove(self.sock.fileno())
+            self._server.host.events.add(self.sock.fileno(), self.read)
+            self._watch_idle()
+
+    def close(self, *, left: bool = True) -> None:
+        """Events thread: the end of the connection, and of what it stands for."""
+        self._timer.cancel()
+        if self.sock.fileno() >= 0:
+            self._server.host.events.remove(self.sock.fileno())
+            self.sock.close()
+        self._server.forget(self)
+        program, self.program = self.program, None
+        if program is not None:
+            self._server.close_program(program, left=left)
+
+
+class TeeServer:
+    """Listens in the state folder of a TEE.
+
+    :param state: locked, and kept open until :meth:`close`.
+    :param ends: of the TEE's own door, if it has one, as ``contexts``.
+    :param group: the id of a group whose members may join, besides owner and root.
+    :param stop: called, in the events thread, when somebody asks for the end of the TEE.
+    :param look: whether programs' tasks are looked at directly, as far as that is permitted; False
+        asks their joiners for everything, to try it where all is permitted.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        registry: DeviceRegistry,
+        state: StateDir,
+        *,
+        manager: "Manager | None" = None,
+        ends: Ends | None = None,
+        contexts: "dict[bytes, TeeContext] | None" = None,
+        group: int | None = None,
+        stop: Callable[[], None] | None = None,
+        look: bool = True,
+    ) -> None:
+        self.host = host
+        self.registry = registry
+        self._state = state
+        self._manager = manager
+        self._ends = ends if ends is not None else Ends(host.events)
+        self._contexts: dict[bytes, TeeContext] = contexts if contexts is not None else {}
+        self._group = group
+        self._stop = stop
+        self._look = look
+        self._since = time.monotonic()
+        self._connections: set[_Connection] = set()
+        self._closing: set[threading.Thread] = set()
+        self._left: set[JoinedProgram] = set()
+        self._pid_namespace = control.pid_namespace()
+        self._sock: socket.socket | None = None
+
+    def listen(self) -> None:
+        """Make the socket; what a dead TEE left in its place goes. UserError where it cannot be."""
+        path = self._state.address()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            try:
+                os.unlink(SOCKET, dir_fd=self._state.fd)
+            except FileNotFoundError:
+                pass
+            sock.bind(path)
+            # The folder is the owner's alone until the socket has its rights.
+            os.chmod(path, 0o600)
+            if self._group is not None:
+                os.chown(path, -1, self._group)
+                os.chmod(path, 0o660)
+                os.fchown(self._state.fd, -1, self._group)
+                os.fchmod(self._state.fd, 0o710)
+            elif stat.S_IMODE(os.fstat(self._state.fd).st_mode) != 0o700:
+                os.fchmod(self._state.fd, 0o700)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+        except OSError as error:
+            sock.close()
+            raise UserError(
+                f"no control socket in {self._state.path}: {error.strerror or error}",
+                "the folder must be on a file system that can hold sockets; --state names another",
+            ) from error
+        self._sock = sock
+        self.host.events.add(sock.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            sock, _address = self._sock.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self._pause()
+            return
+        sock.setblocking(False)
+        try:
+            peer = Peer(sock)
+        except OSError:  # it is gone
+            sock.close()
+            return
+        connection = _Connection(self, sock, peer)
+        connection.problem = self._problem(peer)
+        if self._is_full():
+            connection.refuse("too many programs are connected to this TEE")
+            connection.close()
+            return
+        self._connections.add(connection)
+        self.host.events.add(sock.fileno(), connection.read)
+
+    def _pause(self) -> None:
+        """No descriptor is left. Who waits to be accepted must not keep this thread busy."""
+        assert self._sock is not None
+        fd = self._sock.fileno()
+        self.host.events.remove(fd)
+
+        def again() -> None:
+            if self._sock is not None:
+                self.host.events.add(fd, self._accept)
+
+        self.host.events.call_later(0.1, again)
+
+    def _problem(self, peer: Peer) -> str:
+        """Why ``peer`` may not come in; empty if it may."""
+        allowed = peer.uid in (os.geteuid(), 0)
+        if self._group is not None:
+            allowed = allowed or peer.in_group(self._group)
+        if not allowed:
+            return "only its owner may use this TEE" + (
+                "" if self._group is None else ", or who is in its group"
+            )
+        return ""
+
+    def _is_full(self) -> bool:
+        idle = sum(1 for connection in self._connections if connection.program is None)
+        return len(self._connections) >= MAX_CONNECTIONS or idle >= _MAX_IDLE
+
+    def handle(self, connection: _Connection, code: int, payload: bytes, fds: list[int]) -> None:
+        """Events thread: one request. What is left in ``fds`` is closed by the caller."""
+        if connection.program is not None and code != control.LEAVE:
+            raise control.ProtocolError(f"request {code} of a program that has joined")
+        if code == control.JOIN:
+            self._join(connection, payload)
+        elif code == control.LISTEN:
+            self._listen(connection, payload, fds)
+        elif code == control.LEAVE:
+            self._leave(connection)
+        elif code == control.STATUS:
+            self._answer_json(connection, self.status())
+        elif code == control.STOP:
+            if self._stop is None:
+                connection.refuse("this TEE ends with the program that it was started for")
+            else:
+                connection.answer()
+                self._stop()
+        elif self._manager is None:
+            connection.refuse("this TEE has no services to manage")
+        elif code == control.LIST:
+            manager = self._manager
+            connection.work(lambda: self._answer_json(connection, {"services": manager.list()}))
+        elif code == control.LOAD:
+            self._load(connection, self._manager, fds)
+        elif code == control.UNLOAD:
+            self._unload(connection, self._manager, payload)
+
+    # Programs.
+
+    def _join(self, connection: _Connection, payload: bytes) -> None:
+        if payload != self._pid_namespace or not connection.peer.pid:
+            connection.refuse("the program is in another PID namespace (a container) than this TEE")
+            return
+        connection.joining = True
+        connection.answer("\n".join(d.name for d in self.registry.all()).encode())
+
+    def _listen(self, connection: _Connection, payload: bytes, fds: list[int]) -> None:
+        names = [device.name for device in self.registry.all()]
+        ways = {number: way for way, number in control.WAY_CODES.items()}
+        way = ways.get(payload[0])
+        listener, *files = fds
+        if not connection.joining or way is None:
+            raise control.ProtocolError("LISTEN out of turn")
+        if len(files) != (len(names) if way == "namespace" else 0):
+            raise control.ProtocolError(f"{len(files)} device files for {len(names)} devices")
+        if not is_listener(listener):
+            raise control.ProtocolError("a descriptor that is no listener")
+        if not all(is_device_file(fd) for fd in files):
+            raise control.ProtocolError("a descriptor that is no device file")
+        connection.joining = False
+        try:
+            program = JoinedProgram(
+                self.host,
+                self.registry,
+                self._ends,
+                self._contexts,
+                listener,
+                way,
+                connection,
+                look=self._look,
+            )
+        except OSError as error:
+            connection.refuse(f"the TEE has run short of something: {error.strerror}")
+            return
+        finally:
+            del fds[0]  # the notifier's, and closed by it
+        try:
+            program.start(names, files)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no more threads
+            self.close_program(program, left=False)
+            connection.refuse(f"the TEE has run short of something: {error}")
+            return
+        finally:
+            fds.clear()
+        connection.program = program
+        connection.answer()
+
+    def _leave(self, connection: _Connection) -> None:
+        program, connection.program = connection.program, None
+        if program is None:
+            raise control.ProtocolError("LEAVE of a program that has not joined")
+        self.close_program(program, left=False, then=connection.answer)
+
+    def close_program(
+        self,
+        program: JoinedProgram,
+        *,
+        left: bool,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """End what is kept of ``program``, in a thread of its own; then call ``then`` there.
+
+        :param left: its joiner ended without a word. Where opens are trapped, what it left behind
+            would find none of its files: its calls go on without a TEE until the last task is gone.
+        """
+
+        def close() -> None:
+            try:
+                if left and program.way == "open":
+                    program.leave()
+                    self.host.events.call_soon(lambda: self._watch_left(program))
+                else:
+                    program.close()
+            except Exception as error:  # our own bug
+                self.host.bug(error)
+            if then is not None:
+                then()
+            self._closing.discard(thread)
+
+        thread = threading.Thread(target=close, name="gentee-leaving", daemon=True)
+        self._closing.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads: then this one
+            close()
+
+    def _watch_left(self, program: JoinedProgram) -> None:
+        """Events thread: keep the listener until all tasks that have its filter are gone."""
+        listener = program.notifier.listener
+        self._left.add(program)
+
+        def hung_up() -> None:
+            self.host.events.remove(listener)
+            self._left.discard(program)
+            self.close_program(program, left=False)
+
+        self.host.events.add(listener, hung_up, 0)
+
+    def forget(self, connection: _Connection) -> None:
+        self._connections.discard(connection)
+
+    def programs(self) -> list[JoinedProgram]:
+        """Those that have joined."""
+        programs = [connection.program for connection in tuple(self._connections)]
+        return [program for program in programs if program is not None]
+
+    # What people ask.
+
+    def status(self) -> "dict[str, Any]":
+        """What is there now, for JSON."""
+        now = time.monotonic()
+        devices = self.registry.all()
+        return {
+            "pid": os.getpid(),
+            "uptime": round(now - self._since, 3),
+            "devices": [
+                {"name": d.name, "driver": d.desc.name, "contexts": len(d.contexts)}
+                for d in devices
+            ],
+            "instances": self._manager.instances() if self._manager is not None else 0,
+            "sessions": sum(len(c.sessions) for d in devices for c in tuple(d.contexts)),
+            "programs": [
+                {
+                    "pid": program.peer.pid,
+                    "uid": program.peer.uid,
+                    "way": program.way,
+                    "seconds": round(now - program.since, 3),
+                    **program.door.statistics(),
+                }
+                for program in self.programs()
+            ],
+            "leaving": len(self._closing),
+        }
+
+    def _answer_json(self, connection: _Connection, answer: object) -> None:
+        import json
+
+        fd = os.memfd_create("answer", os.MFD_CLOEXEC)
+        try:
+            data = json.dumps(answer).encode()
+            os.ftruncate(fd, len(data))
+            with open(fd, "wb", closefd=False) as file:
+                file.write(data)
+            connection.answer(fds=(fd,))
+        finally:
+            os.close(fd)
+
+    def _load(self, connection: _Connection, manager: "Manager", fds: list[int]) -> None:
+        fd = fds[0]
+        # Memory files only: any other could be one that never answers.
+        if memory_file_seals(fd) is None:
+            raise control.ProtocolError("an image that is not a memory file")
+        size = os.fstat(fd).st_size
+        if not 0 < size <= control.MAX_IMAGE:
+            connection.refuse(f"an image of {size} bytes")
+            return
+        image = os.pread(fd, size, 0)
+
+        def load() -> None:
+            connection.answer(control.IMAGE.pack(*manager.load(image)))
+
+        connection.work(load)
+
+    def _unload(self, connection: _Connection, manager: "Manager", uuid: bytes) -> None:
+        def unload() -> None:
+            manager.unload(uuid)
+            connection.answer()
+
+        connection.work(unload)
+
+    def close(self) -> list[int]:
+        """End all connections and wait until nothing of the programs is left. Not in the events
+        thread.
+
+        Returns listeners of what was left behind, for :mod:`gentee.device.left_behind`.
+        """
+        if self._sock is not None:
+            sock, self._sock = self._sock, None
+            self.host.events.remove(sock.fileno())
+            sock.close()
+            try:
+                os.unlink(SOCKET, dir_fd=self._state.fd)
+            except OSError:
+                pass
+        done = threading.Event()
+
+        def end() -> None:
+            for connection in tuple(self._connections):
+                connection.close(left=False)
+            done.set()
+
+        self.host.events.call_soon(end)
+        done.wait(5.0)
+        for thread in tuple(self._closing):
+            thread.join(5.0)
+        kept = []
+        for program in tuple(self._left):
+            self.host.events.remove(program.notifier.listener)
+            kept.append(os.dup(program.notifier.listener))
+            program.close()
+        self._left.clear()
+        return kept
+
+
+def is_listener(fd: int) -> bool:
+    """Whether ``fd`` is the listener of a seccomp filter."""
+    return os.readlink(f"/proc/self/fd/{fd}") == _LISTENER_LINK
+
+
+def is_device_file(fd: int) -> bool:
+    """Whether ``fd`` can stand for a device: a regular file of a tmpfs, open for both ways.
+
+    Any other file system could be one that never answers. F_GET_SEALS asks none.
+    """
+    import fcntl
+
+    try:
+        if memory_file_seals(fd) is None:
+            return False
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH)
+        return access == os.O_RDWR and stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
+__all__ = ["JoinedProgram", "TeeServer", "is_device_file", "is_listener"]
