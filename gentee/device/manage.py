@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The services of a running TEE, as who administers it over the control socket sees them."""
 
+from gentee.abi.gentee_tee import TEE_TS_INSTALLED
 from gentee.errors import ItemNotFound, NotSupported, TeeError
 from gentee.secure.store import format_uuid
 from gentee.secure.tee import SoftTee
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from gentee.core.driver import TeeDriver
     from gentee.core.trusted_services import TsInfo
+    from gentee.secure.store import Service
 
 
 class ServiceManager:
@@ -35,8 +37,9 @@ class ServiceManager:
         """All services of the first software TEE; of others what they have besides."""
         found: dict[bytes, dict[str, Any]] = {}
         for tee in self._tees:
+            services = {service.uuid: service for service in tee.store.all()}
             for info in tee.list_ts():
-                found.setdefault(info.uuid, _row(tee, info))
+                found.setdefault(info.uuid, _row(info, services.get(info.uuid)))
         return [*found.values()]
 
     def instances(self) -> int:
@@ -62,13 +65,12 @@ class ServiceManager:
         raise error
 
 
-def _row(tee: SoftTee, info: "TsInfo") -> "dict[str, Any]":
-    service = tee.store.known(info.uuid)
+def _row(info: "TsInfo", service: "Service | None") -> "dict[str, Any]":
     row: dict[str, Any] = {
         "uuid": format_uuid(info.uuid),
         "name": info.name,
         "version": info.version,
-        "installed": service is not None and service.installed,
+        "installed": bool(info.flags & TEE_TS_INSTALLED),
         "state": info.state,
         "instances": info.instances,
         "sessions": info.sessions,

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 256
 _MAX_IDLE = 32  # of them, that have not joined
+_OWNERS = (control.UNLOAD, control.STOP)  # requests that members of the group may not make
 _IDLE_SECONDS = 30.0  # that a connection may take to ask for something
 _BACKLOG = 64
 
@@ -329,7 +330,7 @@ class TeeServer:
 
     def _problem(self, peer: Peer) -> str:
         """Why ``peer`` may not come in; empty if it may."""
-        allowed = peer.uid in (os.geteuid(), 0)
+        allowed = _is_owner(peer)
         if self._group is not None:
             allowed = allowed or peer.in_group(self._group)
         if not allowed:
@@ -346,6 +347,9 @@ class TeeServer:
         """Events thread: one request. What is left in ``fds`` is closed by the caller."""
         if connection.program is not None and code != control.LEAVE:
             raise control.ProtocolError(f"request {code} of a program that has joined")
+        if code in _OWNERS and not _is_owner(connection.peer):
+            connection.refuse("only the owner of this TEE may do that")
+            return
         if code == control.JOIN:
             self._join(connection, payload)
         elif code == control.LISTEN:
@@ -575,6 +579,10 @@ class TeeServer:
             program.close()
         self._left.clear()
         return kept
+
+
+def _is_owner(peer: Peer) -> bool:
+    return peer.uid in (os.geteuid(), 0)
 
 
 def is_listener(fd: int) -> bool:

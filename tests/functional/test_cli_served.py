@@ -127,7 +127,8 @@ def test_installed_before_it_started(public: str, tmp_path: Path) -> None:
     assert gentee("load", "--tee", NAME, write_image(tmp_path, 1), "--key", public).returncode == 0
     served = Served("--key", public)
     try:
-        assert rows()["signed"]["version"] == 1
+        row = rows()["signed"]
+        assert (row["version"], row["installed"], bool(row["signer"])) == (1, True, True)
         assert gentee("unload", "--tee", NAME, "signed").returncode == 0
     finally:
         served.stop()

@@ -340,3 +340,53 @@ def test_another_user(served: Served) -> None:
         for path, mode in modes:
             path.chmod(mode & 0o7777)
     assert served.process.poll() is None
+
+
+@pytest.mark.root
+def test_a_group(tmp_path: Path) -> None:
+    """Its members may join and look; what is there remains the owner's business."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("there is no setpriv")
+    group = 54321
+    script = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "s.connect(sys.argv[1])\n"
+        "for message in sys.argv[2:]:\n"
+        "    s.send(bytes.fromhex(message))\n"
+        "    print(s.recv(4096).hex())\n"
+    )
+    requests = [
+        control.encode(control.JOIN, control.pid_namespace()),
+        control.encode(control.STOP),
+        control.encode(control.UNLOAD, bytes(16)),
+        control.encode(control.LIST),
+    ]
+    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups"]
+    command += [sys.executable, "-I", "-S", "-c", script]
+    with Served(tmp_path / "messages", options=["--group", str(group)]) as served:
+        path = served.folder / SOCKET
+        parents = [one for one in list(served.folder.parents)[:6] if one != Path("/tmp")]
+        modes = [(one, one.stat().st_mode) for one in parents if one != Path("/")]
+        try:
+            for one, mode in modes:
+                one.chmod(mode | 0o011)
+            finished = subprocess.run(
+                [*command, path, *[request.hex() for request in requests]],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                cwd="/",
+            )
+        finally:
+            for one, mode in modes:
+                one.chmod(mode & 0o7777)
+        answers = [control.decode(bytes.fromhex(line)) for line in finished.stdout.split()]
+        assert [code for code, _ in answers] == [
+            control.OK,
+            control.REFUSED,
+            control.REFUSED,
+            control.OK,
+        ], finished
+        assert b"only the owner" in answers[1][1]
+        assert served.process.poll() is None
