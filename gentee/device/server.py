@@ -163,6 +163,10 @@ class _Connection:
         except control.ProtocolError as error:
             self.refuse(str(error))
             self.close()
+        except Exception:  # our own bug, which the events thread reports
+            self.refuse("the TEE has a problem of its own")
+            self.close()
+            raise
         finally:
             control.close_all(fds)
 
@@ -195,10 +199,17 @@ class _Connection:
                 self.refuse(text or str(error))
             except OSError as error:
                 self.refuse(error.strerror or str(error))
+            except Exception as error:  # our own bug
+                self._server.host.bug(error)
+                self.refuse("the TEE has a problem of its own")
             finally:
                 self._server.host.events.call_soon(self._worked)
 
-        WORKERS.submit(run)
+        try:
+            WORKERS.submit(run)
+        except OSError as error:  # no thread can be had
+            self.busy = False
+            self.refuse(f"the TEE has run short of something: {error.strerror}")
 
     def _worked(self) -> None:
         self.busy = False

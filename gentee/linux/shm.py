@@ -150,14 +150,18 @@ class CloseWatch:
         return int(watch)
 
     def remove(self, handle: int) -> bool:
-        """Stop watching; before the watched descriptor is closed. Whether it was watched."""
-        if handle < 0:
-            return self._unwatched.pop(-handle - 1, None) is not None
-        if self._callbacks.pop(handle, None) is None:
-            return False
-        self._in_use.discard(handle)
-        _inotify_rm_watch(self.fd, handle)
-        return True
+        """Stop watching; before the watched descriptor is closed. Whether it was watched.
+
+        When it returns the callback does not run, unless it is the caller.
+        """
+        with self._lock:
+            if handle < 0:
+                return self._unwatched.pop(-handle - 1, None) is not None
+            if self._callbacks.pop(handle, None) is None:
+                return False
+            self._in_use.discard(handle)
+            _inotify_rm_watch(self.fd, handle)
+            return True
 
     def sweep(self) -> None:
         """Call every callback whose file has no watch."""

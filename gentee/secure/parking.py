@@ -35,6 +35,8 @@ class Parking:
         """``instance`` waits in a trapped call from now on; another may have to leave for it."""
         with self._lock:
             places = self._places
+            if instance.dead:  # and has left already
+                return
             places[instance] = None
             # Twice around: the first time may only have cleared what spares them.
             for _ in range(2 * len(places)):

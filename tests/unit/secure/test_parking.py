@@ -8,7 +8,8 @@ from gentee.secure.parking import Parking
 
 
 class _Instance:
-    def __init__(self, parking: Parking, busy: bool = False) -> None:
+    def __init__(self, parking: Parking, busy: bool = False, dead: bool = False) -> None:
+        self.dead = dead
         self.touched = False
         self.busy = busy
         self.rests = 0
@@ -50,6 +51,7 @@ def test_who_is_at_work_stays() -> None:
 
 def test_who_ended_takes_no_place() -> None:
     parking = Parking(2)
+    _Instance(parking, dead=True)
     first, second = (_Instance(parking) for _ in range(2))
     parking.leave(cast(Instance, first))
     parking.leave(cast(Instance, first))
