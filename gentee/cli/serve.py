@@ -66,13 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         drivers = settings.drivers(state.path if settings.keeps_state else None)
         settings.tell_problems(terminal.warn)
-        serve = Serve(
-            state,
-            drivers,
-            group=group,
-            log_level=settings.log_level,
-            look=os.environ.get("GENTEE_LOOK") != "joiner",  # for tests: docs/design.md
-        )
+        serve = Serve(state, drivers, group=group, log_level=settings.log_level)
 
         def ready(devices: list[str]) -> None:
             terminal.warn(

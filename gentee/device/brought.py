@@ -47,10 +47,15 @@ class Bringer:
         self._room = threading.BoundedSemaphore(_MAX_CHANNELS)
         self._closed = False
 
-    def ask(
-        self, operation: int, tid: int, argument: int = 0, data: bytes = b""
-    ) -> tuple[bytes, list[int]]:
+    def ask(self, operation: int, tid: int, argument: int = 0, data: bytes = b"") -> bytes:
         """One request; OSError as the joiner says, or EPERM if it says nothing."""
+        answer, fds = self._request(operation, tid, argument, data)
+        control.close_all(fds)
+        return answer
+
+    def _request(
+        self, operation: int, tid: int, argument: int, data: bytes = b""
+    ) -> tuple[bytes, list[int]]:
         self.needed = True
         if not self._room.acquire(timeout=_PATIENCE):
             raise OSError(errno.EPERM, "the joiner does not answer")
@@ -82,7 +87,7 @@ class Bringer:
 
     def ask_fd(self, operation: int, tid: int, argument: int = 0) -> int:
         """A request that is answered by a descriptor."""
-        _data, fds = self.ask(operation, tid, argument)
+        _data, fds = self._request(operation, tid, argument)
         if not fds:
             raise OSError(errno.EPERM, "the joiner's answer is none")
         return fds[0]
@@ -230,9 +235,7 @@ class BroughtTask(Task):
 
     def _ask(self, operation: int, argument: int = 0, data: bytes = b"") -> bytes:
         self._make_known()
-        answer, fds = self._bringer.ask(operation, self.tid, argument, data)
-        control.close_all(fds)
-        return answer
+        return self._bringer.ask(operation, self.tid, argument, data)
 
     def _make_known(self) -> None:
         if not self._is_known:

@@ -2,8 +2,8 @@
 """Buffers of this program by their address: what an ioctl wants that takes a pointer."""
 
 import ctypes
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
