@@ -46,6 +46,7 @@ class Program:
         self._warn = warn
         self._socket: socket.socket | None = None
         self._client = 0
+        self._early: list[int] = []  # signals that came before its number was known
         self._exec_error = 0
         self._restore = signals_to_restore()
         self.way = ""  # the one that worked
@@ -95,6 +96,8 @@ class Program:
     def _forward(self, number: int, _frame: object) -> None:
         if self._client:
             os.kill(self._client, number)
+        else:  # it may run already, and who has heard of it sends it a signal
+            self._early.append(number)
 
     def run(self) -> int:
         """Start it and wait for its end: the exit status, 128 + N if signal N ended it."""
@@ -106,6 +109,9 @@ class Program:
                 raise UserError("the trapped root ended; this is a bug in gentee, please report it")
             if message[:1] == b"C":
                 (self._client,) = NUMBER.unpack(message[1:])
+                # Handlers run in this thread: none comes in between any more.
+                for number in self._early:
+                    os.kill(self._client, number)
             elif message[:1] == b"E":
                 (self._exec_error,) = NUMBER.unpack(message[1:])
         while True:
