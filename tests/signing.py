@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from gentee.abi.shdr import TEE_ALG_RSASSA_PKCS1_PSS_MGF1_SHA256
-from gentee.secure import images, package
+from gentee.secure import images, package, subkeys
 from gentee.secure.keys import AcceptedKeys
-from gentee.secure.store import Service, describe, parse_uuid
+from gentee.secure.service import Service, describe, parse_uuid
+from tests.elfwriter import ElfWriter
 
 UUID = "5e0f4d22-9a55-4c1b-8a7b-0c51d1a3e001"
 
@@ -102,6 +103,25 @@ def signed(
     service = _described(text)
     version = service.version if version is None else version
     return images.sign(packed(text), private or key(), service.uuid, version, algo)
+
+
+def elf(arch: str = "aarch64", flags: int = 0, **changed: object) -> bytes:
+    """An ELF file that is a TA; ``is_main=False``: a library."""
+    return ElfWriter(arch, head={"flags": flags}, **changed).build()  # type: ignore[arg-type]
+
+
+def chain(
+    *links: tuple[bytes, rsa.RSAPrivateKey, bytes, dict[str, int]],
+    root: rsa.RSAPrivateKey | None = None,
+) -> bytes:
+    """Subkeys: UUID, key, the field of the name that follows, and what else it says."""
+    data = b""
+    signer = root or key()
+    for uuid, private, name, changed in links:
+        fields = {"max_depth": len(links), "name_size": len(name), **changed}
+        data += subkeys.sign_subkey(signer, private.public_key(), uuid, **fields) + name
+        signer = private
+    return data
 
 
 def uuid_of(number: int) -> str:

@@ -7,6 +7,7 @@ service's process reads it again (:mod:`gentee.ta.loading`); both stay within th
 """
 
 FORMAT = 1
+FORMAT_ELF = "elf"  # instead, in the description of an installed TA of OP-TEE
 MANIFEST = "manifest.json"
 MAGIC = b"PK\x03\x04"  # what a payload starts with that is a package
 

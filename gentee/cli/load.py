@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gentee.cli import tee_access
 from gentee.cli.options import Command, Option
+from gentee.cli.tee_options import TA_CLASS_KEY, TA_ENC_KEY
 from gentee.errors import TeeError, UserError
 
 TYPE_CHECKING = False
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from gentee.cli.options import Given
     from gentee.cli.tee_access import AnyTee, Row
+    from gentee.secure.ta_encryption import EncryptionKeys
 
 COMMAND = Command(
     "load",
@@ -23,6 +25,8 @@ COMMAND = Command(
         tee_access.STATE,
         tee_access.KEY,
         tee_access.STRICT,
+        TA_ENC_KEY,
+        TA_CLASS_KEY,
         Option("--json", "for programs"),
     ],
     "FILE...",
@@ -41,6 +45,7 @@ The exit status is 0 if all images were installed, 1 if one was not.
 
 _HEADER = b"HSTO"
 _PACKAGE = b"PK\x03\x04"
+_ELF = b"\x7fELF"
 
 # Words of a refusal that is about the image, which 'gentee ta inspect' can show.
 _OF_THE_IMAGE = ("SECURITY", "BAD_FORMAT", "NOT_SUPPORTED", "digest", "header", "manifest", "magic")
@@ -91,7 +96,7 @@ def _tee(given: "Given") -> "AnyTee":
     if folder is None:
         tee = tee_access.device_tee()
         if tee is not None:
-            if given.has("--key"):
+            if given.has("--key") or _encryption(given) is not None:
                 tee.close()
                 raise COMMAND.error(
                     "the TEE of this run has its keys",
@@ -105,15 +110,25 @@ def _tee(given: "Given") -> "AnyTee":
         folder,
         keys=given.all("--key"),
         strict=given.has("--strict"),
+        encryption=_encryption(given),
         create=True,
         warn=TerminalLog().warn,
     )
 
 
+def _encryption(given: "Given") -> "EncryptionKeys | None":
+    """The keys to decrypt with that were given; None if none was."""
+    if not (given.has("--ta-enc-key") or given.has("--ta-class-key")):
+        return None
+    from gentee.secure.ta_encryption import EncryptionKeys
+
+    return EncryptionKeys(given.value("--ta-enc-key", ""), given.value("--ta-class-key", ""))
+
+
 def _load(tee: "AnyTee", path: str) -> "dict[str, Any]":
     """Install one image; what was done. UserError says why not."""
     from gentee.device.control import Refused
-    from gentee.secure.store import format_uuid
+    from gentee.secure.service import format_uuid
 
     image = _read(path)
     before = {row.uuid: row for row in tee.services() if row.installed}
@@ -167,6 +182,11 @@ def _read(path: str) -> bytes:
         raise UserError(
             f"{path}: a package that is not signed", f"gentee ta sign --key KEY.pem {path}"
         )
+    if image.startswith(_ELF):
+        raise UserError(
+            f"{path}: an ELF file that is not signed",
+            f"gentee ta sign --key KEY.pem {path}; without a key: 'gentee run --allow-unsigned'",
+        )
     if not image.startswith(_HEADER):
         raise UserError(
             f"{path}: not a signed image",
@@ -188,6 +208,8 @@ def _hint(path: str, reason: str) -> str | None:
         return "--key FILE accepts a key; for a TEE that runs, give it when that is started"
     if "ACCESS_CONFLICT" in reason or "was there before" in reason:
         return "versions only grow: sign it again with a higher --ta-version"
+    if "decrypted" in reason:
+        return "--ta-enc-key FILE; for a TEE that runs, give it when that is started"
     if any(word in reason for word in _OF_THE_IMAGE):
         return f"'gentee ta inspect {path}' says more; with --key FILE for a key of yours"
     return None

@@ -1,35 +1,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """``gentee ta``: keys, packages and signed images of trusted services."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 from gentee.cli.options import Command, Option, columns, similar
+from gentee.cli.ta_files import ALGO, KEY, OUTPUT, TA_VERSION, read, shown, the_one, write
 from gentee.errors import TaImageError, UserError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from gentee.cli.options import Given
-
 _SIZES = ("2048", "3072", "4096")
-
-# Those of scripts/sign_encrypt.py, by the names of gentee.abi.shdr.
-_ALGORITHMS = {
-    "pss": "TEE_ALG_RSASSA_PKCS1_PSS_MGF1_SHA256",
-    "pkcs1": "TEE_ALG_RSASSA_PKCS1_V1_5_SHA256",
-}
-
-_OUTPUT = Option("--output", "the file to write", short="-o", metavar="FILE")
-_KEY = Option("--key", "a PEM file with the private key to sign with", metavar="FILE")
-_TA_VERSION = Option(
-    "--ta-version",
-    "the version in the header, which may only grow; by default the service's own",
-    metavar="N",
-)
-_ALGO = Option(
-    "--algo", "RSA PSS (the default) or PKCS1 v1.5, with SHA-256", choices=tuple(_ALGORITHMS)
-)
 
 KEYGEN = Command(
     "ta keygen",
@@ -41,20 +20,13 @@ KEYGEN = Command(
 PACK = Command(
     "ta pack",
     "Put a service in Python into a package; with --key, sign it too. None of its code runs.",
-    [_OUTPUT, _KEY, _TA_VERSION, _ALGO],
+    [OUTPUT, KEY, TA_VERSION, ALGO],
     "SERVICE.py | FOLDER",
-    mixed=True,
-)
-SIGN = Command(
-    "ta sign",
-    "Sign a package: the image can be loaded, or put into a folder of services as UUID.ta.",
-    [_KEY, _TA_VERSION, _ALGO, _OUTPUT],
-    "PACKAGE",
     mixed=True,
 )
 INSPECT = Command(
     "ta inspect",
-    "Say what is in an image or a package, and whether gentee would take it.",
+    "Say what is in an image, a package or an ELF file of a TA, and whether gentee would take it.",
     [
         Option(
             "--key",
@@ -62,7 +34,12 @@ INSPECT = Command(
             metavar="FILE",
             repeat=True,
         ),
-        Option("--strict", "these keys only, not OP-TEE's public development key"),
+        Option("--strict", "these keys only, not OP-TEE's public development keys"),
+        Option(
+            "--ta-enc-key",
+            "a file with the key that an image is encrypted with, by default OP-TEE's",
+            metavar="FILE",
+        ),
         Option("--json", "for programs"),
     ],
     "FILE",
@@ -72,7 +49,8 @@ INSPECT = Command(
 _COMMANDS = {
     "keygen": "make a key to sign with",
     "pack": "put a service in Python into a package, and sign it",
-    "sign": "sign a package",
+    "sign": "sign a package or an ELF file of a TA, and encrypt it",
+    "subkey": "sign a key that may sign TAs",
     "inspect": "say what is in an image, and whether gentee would take it",
 }
 
@@ -89,9 +67,6 @@ gives the same bytes.
   gentee ta pack keeper.py                       writes UUID.zip
   gentee ta pack keeper.py --key key.pem         writes UUID.ta, signed"""
 
-_SIGN_DETAILS = """\
-  gentee ta sign --key key.pem keeper.zip        writes UUID.ta"""
-
 _INSPECT_DETAILS = """\
 The exit status is 0 if gentee would take the image, 1 if not."""
 
@@ -106,8 +81,10 @@ def main(arguments: Sequence[str]) -> int:
         return keygen(rest)
     if name == "pack":
         return pack(rest)
-    if name == "sign":
-        return sign(rest)
+    if name in ("sign", "subkey"):
+        from gentee.cli import ta_sign
+
+        return ta_sign.sign(rest) if name == "sign" else ta_sign.subkey(rest)
     if name == "inspect":
         return inspect(rest)
     near = similar(name, list(_COMMANDS))
@@ -129,25 +106,17 @@ def _help() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _the_one(command: Command, given: "Given", what: str) -> str:
-    if not given.words:
-        raise command.error(f"no {what}")
-    if len(given.words) > 1:
-        raise command.error(f"what to do with {given.words[1]!r}?")
-    return given.words[0]
-
-
 def keygen(arguments: Sequence[str]) -> int:
     """``gentee ta keygen``."""
     given = KEYGEN.parse(arguments)
     if given.has("--help"):
         sys.stdout.write(KEYGEN.help(_KEYGEN_DETAILS))
         return 0
-    path = _the_one(KEYGEN, given, "file to write the key to")
+    path = the_one(KEYGEN, given, "file to write the key to")
     from gentee.secure.keys import fingerprint, generate_key
 
     key = generate_key(path, int(given.value("--size", "4096")))
-    print(f"{_shown(path)}: RSA, {key.key_size} bits, {fingerprint(key)}")
+    print(f"{shown(path)}: RSA, {key.key_size} bits, {fingerprint(key)}")
     return 0
 
 
@@ -157,13 +126,14 @@ def pack(arguments: Sequence[str]) -> int:
     if given.has("--help"):
         sys.stdout.write(PACK.help(_PACK_DETAILS))
         return 0
-    path = _the_one(PACK, given, "service to pack")
+    path = the_one(PACK, given, "service to pack")
     if not given.has("--key"):
         for option in ("--ta-version", "--algo"):
             if given.has(option):
                 raise PACK.error(f"{option} is for signed images", "add --key FILE")
+    from gentee.cli.ta_sign import sign_payload
     from gentee.secure import package
-    from gentee.secure.store import format_uuid
+    from gentee.secure.service import format_uuid
 
     try:
         service, data = package.pack(path)
@@ -173,66 +143,10 @@ def pack(arguments: Sequence[str]) -> int:
         where = error.filename if isinstance(error.filename, str) else path
         raise UserError(f"{where}: {error.strerror}") from error
     if given.has("--key"):
-        return _sign(PACK, given, data)
+        return sign_payload(PACK, given, data)
     target = given.value("--output", format_uuid(service.uuid) + ".zip")
-    _write(target, data)
-    print(f"{_shown(target)}: {_shown(service.name)}, not signed")
-    return 0
-
-
-def sign(arguments: Sequence[str]) -> int:
-    """``gentee ta sign``."""
-    given = SIGN.parse(arguments)
-    if given.has("--help"):
-        sys.stdout.write(SIGN.help(_SIGN_DETAILS))
-        return 0
-    path = _the_one(SIGN, given, "package to sign")
-    if not given.has("--key"):
-        raise SIGN.error("no key to sign with", "--key FILE; 'gentee ta keygen FILE' makes one")
-    data = _read(path)
-    if data[:4] == b"HSTO":
-        raise UserError(f"{path}: it is signed already", "sign the package that is in it")
-    return _sign(SIGN, given, data, path)
-
-
-def _sign(command: Command, given: "Given", data: bytes, path: str = "") -> int:
-    from gentee.abi import shdr
-    from gentee.secure import images, keys, package
-    from gentee.secure.store import IMAGE_END, format_uuid, parse_uuid
-
-    try:
-        service = package.read(data).service
-    except TaImageError as error:
-        raise UserError(f"{path}: {error}", "'gentee ta pack' makes packages") from error
-    version = service.version
-    text = given.value("--ta-version", "")
-    if text:
-        if not (text.isascii() and text.isdigit()):
-            raise command.error(f"--ta-version cannot be {text!r}", "it is a number from 0 up")
-        version = int(text)
-    if not 0 <= version <= shdr.U32_MAX:
-        raise UserError(
-            f"version {version} does not fit the header",
-            f"it can be 0 to {shdr.U32_MAX}; --ta-version gives another",
-        )
-    uuid = format_uuid(service.uuid)
-    target = given.value("--output", uuid + IMAGE_END)
-    name = os.path.basename(target)
-    if name.endswith(IMAGE_END):
-        try:
-            if parse_uuid(name.removesuffix(IMAGE_END)) != service.uuid:
-                raise command.error(
-                    f"{target}: the service's UUID is {uuid}",
-                    "an image that is named by another UUID is refused",
-                )
-        except ValueError:  # not named by a UUID
-            pass
-    private = keys.load_private_key(given.value("--key", ""))
-    algo: int = getattr(shdr, _ALGORITHMS[given.value("--algo", "pss")])
-    _write(target, images.sign(data, private, service.uuid, version, algo))
-    print(f"{_shown(target)}: {_shown(service.name)} {uuid}, version {version}")
-    if keys.fingerprint(private.public_key()) == keys.fingerprint(keys.development_key()):
-        print(f"signed with {keys.DEVELOPMENT}, which everybody has: for development only")
+    write(target, data)
+    print(f"{shown(target)}: {shown(service.name)}, not signed")
     return 0
 
 
@@ -242,15 +156,18 @@ def inspect(arguments: Sequence[str]) -> int:
     if given.has("--help"):
         sys.stdout.write(INSPECT.help(_INSPECT_DETAILS))
         return 0
-    path = _the_one(INSPECT, given, "file to look at")
+    path = the_one(INSPECT, given, "file to look at")
     if given.has("--strict") and not given.has("--key"):
         raise INSPECT.error("--strict without --key accepts nothing", "add --key FILE")
     from gentee.cli.ta_report import report, report_text
     from gentee.secure.keys import AcceptedKeys
+    from gentee.secure.ta_encryption import EncryptionKeys
 
-    keys = AcceptedKeys(given.all("--key"), strict=given.has("--strict"))
+    encryption = EncryptionKeys(given.value("--ta-enc-key", ""))
+    encryption.check_files()
+    keys = AcceptedKeys(given.all("--key"), strict=given.has("--strict"), encryption=encryption)
     keys.all()  # a file that holds no key is the command's error, not the image's
-    found = report(path, _read(path), keys)
+    found = report(path, read(path), keys)
     if given.has("--json"):
         import json
 
@@ -258,36 +175,3 @@ def inspect(arguments: Sequence[str]) -> int:
     else:
         sys.stdout.write(report_text(found))
     return 0 if found["accepted"] else 1
-
-
-def _read(path: str) -> bytes:
-    from gentee.secure.images import MAX_IMAGE
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_IMAGE + 1)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    return data
-
-
-def _write(path: str, data: bytes) -> None:
-    """Write a whole file, or leave what was there."""
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        try:
-            with open(fd, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-
-
-def _shown(text: str) -> str:
-    from gentee.device.host import printable
-
-    return printable(text)

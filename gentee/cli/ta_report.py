@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What ``gentee ta inspect`` says about a file: everything that can be read of it, and a verdict.
 
-A header whose fields are wrong is shown as far as it goes. Nothing that is shown was believed; the
-verdict is :func:`gentee.secure.package.open_image`'s.
+A header whose fields are wrong is shown as far as it goes, and so is what is inside an image that
+does not verify: ``verified`` says whether it does. The verdict is
+:func:`gentee.secure.opening.open_image`'s.
 """
 
 import hashlib
 import os
 
 from gentee.abi import shdr as abi
+from gentee.abi.elf import ELFMAG
 from gentee.abi.gp import result_name
 from gentee.abi.service_package import MAGIC as PACKAGE_MAGIC
 from gentee.abi.shdr import Shdr, ShdrBootstrapTa, ShdrEncryptedTa, ShdrError, ShdrSubkey
+from gentee.cli.ta_report_elf import elf_report, elf_rows
 from gentee.device.host import printable
 from gentee.errors import TaImageError
 from gentee.secure import package
-from gentee.secure.images import form
-from gentee.secure.keys import AcceptedKeys
-from gentee.secure.store import IMAGE_END, format_uuid, parse_uuid
+from gentee.secure.images import form, verify
+from gentee.secure.keys import AcceptedKeys, PublicKey, rsa_public_key, verify_by
+from gentee.secure.opening import OpenedImage, open_image
+from gentee.secure.service import IMAGE_END, format_uuid, parse_uuid
+from gentee.secure.subkeys import next_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +30,7 @@ if TYPE_CHECKING:
 
     Report = dict[str, Any]
 
-_MAX_LAYERS = 8  # of subkeys; more are not shown
-
-_ELF_MAGIC = b"\x7fELF"
-_ELF_MACHINES = {40: "Arm, 32 bits", 183: "Arm, 64 bits"}
+_MAX_LAYERS = 17  # as many subkeys as an image may have, and one more; further ones are not shown
 
 
 def report(path: str, data: bytes, keys: AcceptedKeys) -> "Report":
@@ -41,15 +43,21 @@ def report(path: str, data: bytes, keys: AcceptedKeys) -> "Report":
         problem = found.get("package_problem")
         found["verdict"] = f"refused: {problem}" if problem else "a package, not signed"
         return found
+    if data.startswith(ELFMAG):
+        found["form"] = "ELF file"
+        _payload(found, data)
+        found["accepted"] = found["verified"] = False
+        found["verdict"] = "refused: an ELF file that is not signed; --allow-unsigned takes it"
+        return found
+    opened = _verdict(found, path, data, keys)
     try:
-        _headers(found, data, keys)
+        _headers(found, data, keys, opened)
     except ShdrError as error:
         found["header_problem"] = str(error)
-    _verdict(found, path, data, keys)
     return found
 
 
-def _verdict(found: "Report", path: str, data: bytes, keys: AcceptedKeys) -> None:
+def _verdict(found: "Report", path: str, data: bytes, keys: AcceptedKeys) -> OpenedImage | None:
     name = os.path.basename(path)
     uuid = None
     try:
@@ -58,31 +66,46 @@ def _verdict(found: "Report", path: str, data: bytes, keys: AcceptedKeys) -> Non
     except ValueError:  # not named by a UUID
         pass
     try:
-        service, _package, image = package.open_image(data, keys, uuid)
+        opened = open_image(data, keys, uuid)
     except TaImageError as error:
-        found["accepted"] = False
+        found["accepted"] = found["verified"] = False
         found["code"] = result_name(error.code)
         found["verdict"] = f"refused: {error} ({result_name(error.code)})"
-        return
-    found["accepted"] = True
-    found["verdict"] = f"accepted: {service.name}, signed with {image.signer.name}"
+        try:
+            verify(data, keys, uuid)  # it may be what is inside that is refused
+            found["verified"] = True
+        except TaImageError:
+            pass
+        return None
+    found["accepted"] = found["verified"] = True
+    what = "library " if opened.service.is_library else ""
+    found["verdict"] = f"accepted: {what}{opened.service.name}, signed with {_by(opened)}"
+    return opened
 
 
-def _headers(found: "Report", data: bytes, keys: AcceptedKeys) -> None:
+def _by(opened: OpenedImage) -> str:
+    count = len(opened.image.subkeys)
+    through = f" through {count} subkey{'s' if count > 1 else ''}" if count else ""
+    return opened.image.signer.name + through
+
+
+def _headers(found: "Report", data: bytes, keys: AcceptedKeys, opened: OpenedImage | None) -> None:
     layers: list[Report] = []
     found["headers"] = layers
     offset = 0
+    key: PublicKey | None = None
     while True:
         shdr = Shdr.parse(data, offset)
         layer = _header(shdr, offset)
         layers.append(layer)
         found.setdefault("form", form(shdr.img_type))
+        layer["signature"] = _signature(shdr, keys if offset == 0 else key)
         if offset == 0:
-            found["signature"] = _signature(shdr, keys)
+            found["signature"] = layer["signature"]
         offset += shdr.size
         if shdr.img_type != abi.SHDR_SUBKEY or len(layers) > _MAX_LAYERS:
             break
-        offset = _subkey(layer, shdr, data, offset)
+        offset, key = _subkey(layer, shdr, data, offset)
     covered = shdr.fixed
     if shdr.img_type in (abi.SHDR_BOOTSTRAP_TA, abi.SHDR_ENCRYPTED_TA):
         bootstrap = ShdrBootstrapTa.parse(data, offset)
@@ -93,18 +116,23 @@ def _headers(found: "Report", data: bytes, keys: AcceptedKeys) -> None:
     if shdr.img_type == abi.SHDR_ENCRYPTED_TA:
         encrypted = ShdrEncryptedTa.parse(data, offset)
         offset += encrypted.size
+        key_type = encrypted.flags & abi.SHDR_ENC_KEY_TYPE_MASK
         found["encryption"] = {
             "enc_algo": f"0x{encrypted.enc_algo:08x}",
             "algorithm": abi.algorithm_name(encrypted.enc_algo),
             "flags": encrypted.flags,
+            "key": "class-wide" if key_type else "device-specific",
             "iv": encrypted.iv.hex(),
             "tag": encrypted.tag.hex(),
+            "decrypted": opened is not None,
         }
     payload = data[offset:]
     algorithm = abi.SIGNATURE_ALGORITHMS.get(shdr.algo)
     if algorithm is not None and shdr.img_type != abi.SHDR_ENCRYPTED_TA:  # over the plain text
         found["digest_ok"] = hashlib.new(algorithm.digest, covered + payload).digest() == shdr.hash
-    if shdr.img_type in (abi.SHDR_TA, abi.SHDR_BOOTSTRAP_TA):
+    if opened is not None:
+        _payload(found, opened.image.payload)
+    elif shdr.img_type in (abi.SHDR_TA, abi.SHDR_BOOTSTRAP_TA):
         _payload(found, payload)
     else:
         found["payload"] = {"size": len(payload), "kind": "encrypted"}
@@ -125,14 +153,20 @@ def _header(shdr: Shdr, offset: int) -> "Report":
     }
 
 
-def _subkey(layer: "Report", shdr: Shdr, data: bytes, offset: int) -> int:
-    """What a subkey says of itself; where the next header is."""
+def _subkey(layer: "Report", shdr: Shdr, data: bytes, offset: int) -> tuple[int, PublicKey | None]:
+    """What a subkey says of itself; where the next header is, and the key for it, if any."""
     end = offset + shdr.img_size
     if end > len(data):
         raise ShdrError(f"a subkey takes {shdr.img_size} bytes, {len(data) - offset} are left")
     subkey = ShdrSubkey.parse(data[offset:end])
-    name = data[end : end + subkey.name_size].split(b"\0")[0]
+    name = data[end : end + subkey.name_size]
     modulus = subkey.attrs.get(abi.TEE_ATTR_RSA_MODULUS, b"")
+    exponent = subkey.attrs.get(abi.TEE_ATTR_RSA_PUBLIC_EXPONENT, b"")
+    key = None
+    try:
+        key = PublicKey(f"subkey {format_uuid(subkey.uuid)}", rsa_public_key(modulus, exponent))
+    except ValueError:
+        pass
     layer["subkey"] = {
         "uuid": format_uuid(subkey.uuid),
         "subkey_version": subkey.subkey_version,
@@ -141,32 +175,37 @@ def _subkey(layer: "Report", shdr: Shdr, data: bytes, offset: int) -> int:
         "algorithm": abi.algorithm_name(subkey.algo),
         "bits": int.from_bytes(modulus, "big").bit_length(),
         "name_size": subkey.name_size,
-        "next_name": name.decode("utf-8", "replace"),
+        "next_name": name.partition(b"\0")[0].decode("utf-8", "replace"),
+        "next_uuid": format_uuid(next_uuid(subkey.uuid, name)),
     }
-    return end + subkey.name_size
+    return end + subkey.name_size, key
 
 
-def _signature(shdr: Shdr, keys: AcceptedKeys) -> "Report":
+def _signature(shdr: Shdr, by: AcceptedKeys | PublicKey | None) -> "Report":
+    """:param by: the keys, one of which should have signed it; None: a subkey that is none."""
     try:
-        key = keys.verify(shdr)
+        if isinstance(by, AcceptedKeys):
+            by = by.verify(shdr)
+        elif by is not None:
+            verify_by(by, shdr)
+        else:
+            raise TaImageError("the subkey's key cannot be used")
     except TaImageError as error:
         return {"known": False, "problem": str(error)}
     return {
         "known": True,
-        "key": key.name,
-        "bits": key.bits,
-        "fingerprint": key.fingerprint,
-        "development": key.development,
+        "key": by.name,
+        "bits": by.bits,
+        "fingerprint": by.fingerprint,
+        "development": by.development,
     }
 
 
 def _payload(found: "Report", payload: bytes) -> None:
     kind = "unknown"
-    if payload.startswith(_ELF_MAGIC):
+    if payload.startswith(ELFMAG):
         kind = "ELF"
-        machine = int.from_bytes(payload[18:20], "little")
-        if machine in _ELF_MACHINES:
-            kind += f", {_ELF_MACHINES[machine]}"
+        found["elf"] = elf_report(payload)
     elif payload.startswith(PACKAGE_MAGIC):
         kind = "package"
         try:
@@ -183,6 +222,8 @@ def report_text(found: "Report") -> str:
     """The same for people."""
     rows: list[tuple[str, object]] = [("file", found["file"]), ("size", f"{found['size']} bytes")]
     rows.append(("form", found.get("form", "none that is known")))
+    if not found.get("verified", True):
+        rows.append(("verified", "no: what follows is what the file says of itself"))
     for layer in found.get("headers", ()):
         rows += _layer_rows(layer)
     for key in ("header_problem", "uuid", "ta_version"):
@@ -190,17 +231,12 @@ def report_text(found: "Report") -> str:
             rows.append((key.replace("_problem", ""), found[key]))
     if "encryption" in found:
         encryption = found["encryption"]
-        rows += [(key, encryption[key]) for key in ("algorithm", "flags", "iv", "tag")]
+        rows += [(key, encryption[key]) for key in ("algorithm", "flags", "key", "iv", "tag")]
     if "digest_ok" in found:
         rows.append(("digest", "holds" if found["digest_ok"] else "does not hold"))
-    signature = found.get("signature")
-    if signature is not None and signature["known"]:
-        rows.append(("signed with", f"{signature['key']}, RSA, {signature['bits']} bits"))
-        rows.append(("fingerprint", signature["fingerprint"]))
-    elif signature is not None:
-        rows.append(("signed with", f"no accepted key: {signature['problem']}"))
     if "payload" in found:
         rows.append(("payload", f"{found['payload']['kind']}, {found['payload']['size']} bytes"))
+    rows += elf_rows(found.get("elf", {}))
     if "package_problem" in found:
         rows.append(("package", found["package_problem"]))
     for key, value in found.get("manifest", {}).items():
@@ -223,6 +259,12 @@ def _layer_rows(layer: "Report") -> list[tuple[str, object]]:
         ("  sig_size", layer["sig_size"]),
         ("  hash", layer["hash"]),
     ]
+    signature = layer["signature"]
+    if signature["known"]:
+        rows.append(("  signed with", f"{signature['key']}, RSA, {signature['bits']} bits"))
+        rows.append(("  fingerprint", signature["fingerprint"]))
+    else:
+        rows.append(("  signed with", f"no accepted key: {signature['problem']}"))
     for key, value in layer.get("subkey", {}).items():
         rows.append((f"  subkey {key}", value))
     return rows

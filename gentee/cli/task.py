@@ -200,7 +200,7 @@ def _task(
     context: "Context", given: "Given", service: str, command: int, operation: "Operation"
 ) -> None:
     import gentee.client as client
-    from gentee.secure.store import parse_uuid
+    from gentee.secure.service import parse_uuid
 
     name = given.value("--login", "public")
     login: int = getattr(client, "TEEC_LOGIN_" + name.upper().replace("-", "_"))

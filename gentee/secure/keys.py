@@ -2,8 +2,9 @@
 """Keys that images of trusted services may be signed with.
 
 OP-TEE has one root key, compiled into its core; by default it is the development key, which its
-source publishes with its private half, ``keys/default.pem``. gentee takes that key, and says so,
-unless it is told to be strict; and it takes the keys that it is given.
+source publishes with its private half: ``keys/default.pem`` since 4.7, ``keys/default_ta.pem``
+before. gentee takes both, and says so, unless it is told to be strict; and it takes the keys that
+it is given.
 
 pyca/cryptography (docs/decisions/0004-cryptography.md) is imported when the first image is looked
 at, never before.
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 
 from gentee.abi.shdr import Shdr, ShdrError, SignatureAlgorithm
 from gentee.errors import TaImageError, UserError
+from gentee.secure.ta_encryption import EncryptionKeys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ MAX_BITS = 4096
 _MAX_PEM = 64 << 10  # bytes; a key is not larger
 
 DEVELOPMENT = "OP-TEE's public development key"
+DEVELOPMENT_2048 = "OP-TEE's public development key of before 4.7"
 
 # The public half of optee_os keys/default.pem: RSA, 4096 bits.
 _DEVELOPMENT_EXPONENT = 65537
@@ -46,6 +49,17 @@ _DEVELOPMENT_MODULUS = int(
     "ce0632d2c58e96c496cb3f4d3281fdc75206574fee7cebe7b3de72dd7477a6d1c8ac1d6265d7d27410954c70"
     "2c71592c0fc156942d92fc415e76a61c0776634751696fd45e18ad82852554fc3c60f976b7033517a38173f2"
     "b35a277fc1bc1f0da610e18b7f75204a0fbbf6d14d59ba313fd81da1",
+    16,
+)
+
+# The same of keys/default_ta.pem up to 4.6: RSA, 2048 bits.
+_DEVELOPMENT_2048_MODULUS = int(
+    "a65a18adc0b3cee30c902b7d409bacbb5a4988420ab1e092c08691e69eefa0e1f12f90f666ddea155ac028b4"
+    "9ddf520c6ea5c61943ac69a8f25ffe6000a5d23acc1201f35bba0c511c2cf4b077b9d672351c0f73cd2f16f9"
+    "ba8984a09bbf8b5b7fe88b8b9fc871ea1c6c1f00a0eeca3ebf188e579b4866eb8bd44051ae86a186f8d00bfa"
+    "b62e252e05ff760146d73deb1f7cfcdf1e828b5eb0caa3ea16be2d6e54509cb841ef17c77f6054aaf970a0f8"
+    "982e82f98c5ffb9c888e77b03272991ae0045ebf1daaf7f0053cb495dd4dba3a71a1f8728e1d98e313bacab0"
+    "27bf87595427f8e8ecc68537d23a95e4a5099ad01fa386b092d8021e3375db26bf27fc35",
     16,
 )
 
@@ -85,12 +99,20 @@ class AcceptedKeys:
 
     :param files: PEM files with a public key, or with a private one, of which only the public half
         is used.
-    :param strict: these keys only, and not the development key.
+    :param strict: these keys only, and not the development keys.
+    :param encryption: what images may be encrypted with; by default OP-TEE's default.
     """
 
-    def __init__(self, files: Sequence[str] = (), *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        files: Sequence[str] = (),
+        *,
+        strict: bool = False,
+        encryption: EncryptionKeys | None = None,
+    ) -> None:
         self.files = tuple(files)
         self.strict = strict
+        self.encryption = encryption or EncryptionKeys()
         self._lock = threading.Lock()  # protects _keys
         self._keys: list[PublicKey] | None = None
 
@@ -99,6 +121,7 @@ class AcceptedKeys:
         for path in self.files:
             if b"-----BEGIN " not in _read(path):
                 raise UserError(f"{path}: not a PEM file", "'gentee ta keygen FILE' makes a key")
+        self.encryption.check_files()
 
     def all(self) -> list[PublicKey]:
         """The keys.
@@ -109,7 +132,7 @@ class AcceptedKeys:
             if self._keys is None:
                 keys = [PublicKey(path, load_public_key(path)) for path in self.files]
                 if not self.strict:
-                    keys.append(PublicKey(DEVELOPMENT, development_key(), development=True))
+                    keys += development_keys()
                 self._keys = keys
             return self._keys
 
@@ -118,10 +141,7 @@ class AcceptedKeys:
 
         :raises TaImageError: none did, or a field of the header is wrong.
         """
-        try:
-            algorithm = shdr.check()
-        except ShdrError as error:
-            raise TaImageError(str(error)) from None
+        algorithm = _checked(shdr)
         try:
             keys = self.all()
         except UserError as error:
@@ -136,11 +156,48 @@ class AcceptedKeys:
         raise TaImageError("signed by no accepted key, or the signature is damaged")
 
 
-def development_key() -> "RSAPublicKey":
-    """The public half of OP-TEE's development key."""
+def verify_by(key: PublicKey, shdr: Shdr) -> None:
+    """Whether ``key`` signed ``shdr``: shdr_verify_signature2().
+
+    :raises TaImageError: it did not, or a field of the header is wrong.
+    """
+    algorithm = _checked(shdr)
+    if len(shdr.sig) != key.size:
+        raise TaImageError(f"sig_size {len(shdr.sig)} is not the {key.size} of the {key.name}")
+    if not signature_holds(key.key, algorithm, shdr):
+        raise TaImageError(f"not signed by the {key.name}, or the signature is damaged")
+
+
+def _checked(shdr: Shdr) -> SignatureAlgorithm:
+    try:
+        return shdr.check()
+    except ShdrError as error:
+        raise TaImageError(str(error)) from None
+
+
+def development_keys() -> list[PublicKey]:
+    """The public halves of OP-TEE's development keys, the one of today first."""
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-    return RSAPublicNumbers(_DEVELOPMENT_EXPONENT, _DEVELOPMENT_MODULUS).public_key()
+    return [
+        PublicKey(name, RSAPublicNumbers(_DEVELOPMENT_EXPONENT, modulus).public_key(), True)
+        for name, modulus in (
+            (DEVELOPMENT, _DEVELOPMENT_MODULUS),
+            (DEVELOPMENT_2048, _DEVELOPMENT_2048_MODULUS),
+        )
+    ]
+
+
+def rsa_public_key(modulus: bytes, exponent: bytes) -> "RSAPublicKey":
+    """The key of these numbers, the first octet first; ValueError if there is none."""
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
+    if len(modulus) > MAX_BITS // 8 + 1 or len(exponent) > MAX_BITS // 8 + 1:
+        raise ValueError(f"more than {MAX_BITS} bits")
+    n = int.from_bytes(modulus, "big")
+    if not MIN_BITS <= n.bit_length() <= MAX_BITS:
+        raise ValueError(f"{n.bit_length()} bits; it takes {MIN_BITS} to {MAX_BITS}")
+    return RSAPublicNumbers(int.from_bytes(exponent, "big"), n).public_key()
 
 
 def signature_holds(key: "RSAPublicKey", algorithm: SignatureAlgorithm, shdr: Shdr) -> bool:

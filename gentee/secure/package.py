@@ -9,7 +9,7 @@ gives the same bytes wherever it is packed. It is read strictly; nothing of it r
 import io
 import os
 
-from gentee.abi.gp import TEE_ERROR_BAD_FORMAT, TEE_ERROR_NOT_SUPPORTED
+from gentee.abi.gp import TEE_ERROR_BAD_FORMAT
 from gentee.abi.service_package import (
     FORMAT,
     MAGIC,
@@ -22,17 +22,12 @@ from gentee.abi.service_package import (
     name_problem,
 )
 from gentee.errors import TaImageError
-from gentee.secure.images import Image, verify
-from gentee.secure.store import Service, describe, format_uuid
+from gentee.secure.service import Service, describe, format_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from zipfile import ZipFile, ZipInfo
-
-    from gentee.secure.keys import AcceptedKeys
-
-_ELF_MAGIC = b"\x7fELF"
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can say
 _MODE = 0o100644 << 16  # a regular file, as Unix writes it there
@@ -75,38 +70,6 @@ def _refuse(detail: str) -> TaImageError:
 
 
 # Reading
-
-
-def open_image(
-    data: bytes, keys: "AcceptedKeys", uuid: bytes | None = None
-) -> tuple[Service, Package, Image]:
-    """The service in a signed image, its package, and the image, verified.
-
-    The header's version counts, not the manifest's: it is what the signer said last.
-
-    :param uuid: which service it has to be, where that is known.
-    :raises TaImageError: with the code that a client gets.
-    """
-    image = verify(data, keys, uuid)
-    if image.payload.startswith(_ELF_MAGIC):
-        raise TaImageError("a TA for Arm is not supported yet", TEE_ERROR_NOT_SUPPORTED)
-    if image.uuid is None:
-        raise TaImageError("a service in Python needs the bootstrap form of the header")
-    package = read(image.payload)
-    service = package.service
-    if service.uuid != image.uuid:
-        found, wanted = format_uuid(service.uuid), format_uuid(image.uuid)
-        raise TaImageError(f"the manifest's UUID is {found}, the header's {wanted}")
-    service.version = image.version
-    service.signed = True
-    service.signer = image.signer.fingerprint
-    service.payload = image.payload
-    return service, package, image
-
-
-def described_by(manifest: str) -> Service:
-    """The service that the text of a manifest describes; TaImageError if it is none."""
-    return _service(_manifest(manifest.encode()))
 
 
 def read(data: bytes) -> Package:
@@ -228,17 +191,30 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is no number")
 
 
-def _manifest(text: bytes) -> "dict[str, object]":
+def described_by(manifest: str) -> Service:
+    """The service that the text of a manifest describes; TaImageError if it is none."""
+    return _service(_manifest(manifest.encode()))
+
+
+def parse_json(text: bytes) -> "dict[str, object]":
+    """The object that a text in JSON is.
+
+    :raises ValueError: it is none, or not plain: a name twice, a number that is none.
+    """
     import json
 
+    found = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    return found
+
+
+def _manifest(text: bytes) -> "dict[str, object]":
+
     try:
-        manifest = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant
-        )
+        manifest = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise _refuse(f"{MANIFEST}: {error}") from error
-    if not isinstance(manifest, dict):
-        raise _refuse(f"{MANIFEST}: not an object")
     if manifest.get("format") is True or manifest.get("format") != FORMAT:
         raise _refuse(f"{MANIFEST}: format {manifest.get('format')!r} is not {FORMAT}")
     for key in MANIFEST_KEYS:

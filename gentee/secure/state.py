@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a TEE keeps: installed services, the version table, the time of each service.
+"""What a TEE keeps: installed services, the version tables, the time of each service.
 
 A SQLite file ``tee.db`` in the TEE's state folder, or memory for a TEE without one
 (docs/decisions/0005-state-in-sqlite.md). One program has it open at a time. What changes it is one
@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 
-from gentee.abi.gp import TEE_ERROR_ACCESS_CONFLICT
+from gentee.abi.gp import TEE_ERROR_ACCESS_CONFLICT, TEE_ERROR_SECURITY
 from gentee.errors import (
     CorruptObject,
     GenericError,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
     from typing import Any
+
+    Subkeys = tuple[tuple[bytes, int], ...]
 
 FILE = "tee.db"
 APPLICATION_ID = 0x67656E74  # "gent", in the file's header
@@ -51,6 +53,38 @@ MIGRATIONS = (
     CREATE TABLE ta_time (
         uuid BLOB PRIMARY KEY CHECK (length(uuid) = 16),
         offset_ms INTEGER NOT NULL
+    );
+    """,
+    """
+    CREATE TABLE subkey_versions (
+        uuid BLOB PRIMARY KEY CHECK (length(uuid) = 16),
+        version INTEGER NOT NULL
+    );
+    """,
+    # Trusted storage, gentee.secure.storage
+    """
+    CREATE TABLE storage_key (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        secret_check BLOB NOT NULL
+    );
+    CREATE TABLE storage_areas (
+        area INTEGER PRIMARY KEY,
+        writes INTEGER NOT NULL -- as the write counter of an RPMB
+    );
+    CREATE TABLE objects (
+        id INTEGER PRIMARY KEY,
+        area INTEGER NOT NULL,
+        ta BLOB NOT NULL CHECK (length(ta) = 16),
+        slot INTEGER, -- its place in the directory, NULL when it has no name any more
+        room INTEGER NOT NULL, -- what it counts in its area
+        seal BLOB NOT NULL CHECK (length(seal) = 16),
+        lookup BLOB UNIQUE, -- what its name is found by
+        head BLOB NOT NULL
+    );
+    CREATE INDEX object_slots ON objects (area, ta, slot);
+    CREATE TABLE object_chunks (
+        id INTEGER PRIMARY KEY, -- of the object and its number there
+        chunk BLOB NOT NULL
     );
     """,
 )
@@ -98,6 +132,7 @@ class State:
         self._lock = threading.RLock()  # protects the connection and what is kept of its tables
         self._connection: sqlite3.Connection | None = None
         self._floors: dict[bytes, int] = {}
+        self._subkey_floors: dict[bytes, int] = {}
         self._closed = False
 
     # Opening
@@ -181,6 +216,8 @@ class State:
         connection.execute("PRAGMA cell_size_check = ON")
         self._migrate(connection)
         self._floors = dict(connection.execute("SELECT uuid, version FROM versions"))
+        rows = connection.execute("SELECT uuid, version FROM subkey_versions")
+        self._subkey_floors = dict(rows)
 
     def _migrate(self, connection: "sqlite3.Connection") -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -218,6 +255,15 @@ class State:
 
     # Using it
 
+    def run(self, operation: "Callable[[sqlite3.Connection], Any]", *, write: bool) -> "Any":
+        """Do ``operation`` in one transaction, for tables of :mod:`gentee.secure.storage`.
+
+        :raises StorageNoSpace: the disk is full.
+        :raises CorruptObject: pages of the file are damaged.
+        :raises GenericError: it cannot be opened, read or written.
+        """
+        return self._run(operation, write=write)
+
     def _run(self, operation: "Callable[[sqlite3.Connection], Any]", *, write: bool) -> "Any":
         """Do ``operation`` in one transaction."""
         import sqlite3
@@ -252,6 +298,10 @@ class State:
         """The highest version that this service ever had here, 0 if none; without waiting."""
         return self._floors.get(uuid, 0)
 
+    def subkey_floor(self, uuid: bytes) -> int:
+        """The highest version of this subkey that was ever used here, 0 if none."""
+        return self._subkey_floors.get(uuid, 0)
+
     def services(self) -> list[InstalledService]:
         """What is installed."""
 
@@ -281,26 +331,39 @@ class State:
         found: bytes = self._run(select, write=False)
         return found
 
-    def admit(self, uuid: bytes, version: int) -> None:
+    def admit(self, uuid: bytes, version: int, subkeys: "Subkeys" = ()) -> None:
         """An image of this version is about to be used: check_update_version().
 
-        :raises TaImageError: a higher version was there before, TEE_ERROR_ACCESS_CONFLICT.
+        :param subkeys: UUID and version of each subkey on the way to it.
+        :raises TaImageError: a higher version was there before, TEE_ERROR_ACCESS_CONFLICT; of a
+            subkey, TEE_ERROR_SECURITY.
         """
         with self._lock:
-            self._run(lambda connection: _admit(connection, uuid, version), write=True)
-            self._floors[uuid] = version
+            self._run(lambda connection: _admit(connection, uuid, version, subkeys), write=True)
+            self._admitted(uuid, version, subkeys)
+
+    def _admitted(self, uuid: bytes, version: int, subkeys: "Subkeys") -> None:
+        self._subkey_floors.update(subkeys)
+        self._floors[uuid] = version
 
     def install(
-        self, uuid: bytes, name: str, version: int, manifest: str, image: bytes, signer: str
+        self,
+        uuid: bytes,
+        name: str,
+        version: int,
+        manifest: str,
+        image: bytes,
+        signer: str,
+        subkeys: "Subkeys" = (),
     ) -> None:
         """Install a service, in the place of an earlier version.
 
-        :raises TaImageError: a higher version was there before, TEE_ERROR_ACCESS_CONFLICT.
+        :raises TaImageError: a higher version was there before: as :meth:`admit`.
         :raises StorageNoSpace: there is no room for more.
         """
 
         def insert(connection: "sqlite3.Connection") -> None:
-            _admit(connection, uuid, version)
+            _admit(connection, uuid, version, subkeys)
             count, size = connection.execute(
                 "SELECT count(*), coalesce(sum(length(image)), 0) FROM services WHERE uuid != ?",
                 (uuid,),
@@ -314,7 +377,7 @@ class State:
 
         with self._lock:
             self._run(insert, write=True)
-            self._floors[uuid] = version
+            self._admitted(uuid, version, subkeys)
 
     def uninstall(self, uuid: bytes) -> None:
         """Forget a service; its version stays known. ItemNotFound if it is not installed."""
@@ -356,19 +419,39 @@ class State:
 _HINT = "gentee leaves it as it is; move it away to start with an empty state"
 
 
-def _admit(connection: "sqlite3.Connection", uuid: bytes, version: int) -> None:
-    row = connection.execute("SELECT version FROM versions WHERE uuid = ?", (uuid,)).fetchone()
-    if row is not None and row[0] > version:
+def _admit(connection: "sqlite3.Connection", uuid: bytes, version: int, subkeys: "Subkeys") -> None:
+    # As OP-TEE, which answers TEE_ERROR_SECURITY to whatever check_update_version() says of a
+    # subkey, and its own code of a TA.
+    for subkey, its_version in subkeys:
+        floor = _update_version(connection, "subkey_versions", subkey, its_version)
+        if floor is not None:
+            raise TaImageError(
+                f"version {its_version} of a subkey is lower than {floor}, which was there before",
+                TEE_ERROR_SECURITY,
+            )
+    floor = _update_version(connection, "versions", uuid, version)
+    if floor is not None:
         raise TaImageError(
-            f"version {version} is lower than {row[0]}, which was there before",
+            f"version {version} is lower than {floor}, which was there before",
             TEE_ERROR_ACCESS_CONFLICT,
         )
+
+
+def _update_version(
+    connection: "sqlite3.Connection", table: str, uuid: bytes, version: int
+) -> int | None:
+    """Keep ``version`` if none is higher: check_update_version(). None, or the higher one."""
+    row = connection.execute(f"SELECT version FROM {table} WHERE uuid = ?", (uuid,)).fetchone()
+    if row is not None and row[0] > version:
+        floor: int = row[0]
+        return floor
     if row is None:
-        (count,) = connection.execute("SELECT count(*) FROM versions").fetchone()
+        (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
         if count >= MAX_VERSIONS:
             raise StorageNoSpace(f"{count} versions are kept")
     if row is None or row[0] != version:
-        connection.execute("INSERT OR REPLACE INTO versions VALUES (?, ?)", (uuid, version))
+        connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (uuid, version))
+    return None
 
 
 def _code(error: "sqlite3.DatabaseError") -> int:

@@ -1,199 +1,40 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The store of trusted services: finds them by UUID, without running them.
 
-A Python service is a file ``*.py`` with one class that derives from ``TrustedApplication`` and
-says what it is in literal class attributes. They are read from the syntax tree: the code of a
-service runs in its own process only. A signed image has a manifest that says the same
-(:mod:`gentee.secure.package`).
+Installed services and versions are in the TEE's state (:mod:`gentee.secure.state`); a folder has
+sources ``*.py`` and signed images ``*.ta``. What a service is, its file says without being run
+(:mod:`gentee.secure.service`, :mod:`gentee.secure.opening`).
 """
 
 import os
 import threading
 from collections.abc import Iterable
 
-from gentee.abi.gp import TEE_ERROR_BUSY, TEE_ERROR_GENERIC
-from gentee.errors import TaImageError, TeeError
+from gentee.abi.gp import TEE_ERROR_GENERIC, TEE_ERROR_OUT_OF_MEMORY
+from gentee.errors import ItemNotFound, TaImageError, TeeError, UserError
+from gentee.secure.service import (
+    ELF_END,
+    IMAGE_END,
+    MAX_SOURCE,
+    Service,
+    describe,
+    format_uuid,
+    parse_uuid,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
 
     from gentee.secure.keys import AcceptedKeys
     from gentee.secure.state import State
 
-    _T = TypeVar("_T")
-
-_UUID_GROUPS = [8, 4, 4, 4, 12]  # digits of each
-_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
-_MAX_SOURCE = 16 << 20  # bytes; what is larger is no service
 _MAX_IMAGE = 16 << 20  # bytes: gentee.secure.images.MAX_IMAGE
 _MAX_PAYLOADS = 64 << 20  # bytes of verified images that are kept
 
 # stat.S_IFMT and S_IFREG
 _S_IFMT = 0o170000
 _S_IFREG = 0o100000
-
-IMAGE_END = ".ta"  # of the names of signed images
-
-# Literal attributes of a service's class, with their defaults.
-_ATTRIBUTES: dict[str, object] = {
-    "uuid": None,
-    "name": "",
-    "version": 0,
-    "description": "",
-    "single_instance": False,
-    "multi_session": False,
-    "keep_alive": False,
-    "apis": ("GP_TEEv1.3",),
-    "properties": {},
-}
-
-# TEE_TS_MAX_APIS, and TEE_TS_API_SIZE with its NUL: gentee.abi.gentee_tee.
-_MAX_APIS = 8
-_MAX_API = 31
-
-_MAX_PROPERTIES = 64
-_MAX_PROPERTY_NAME = 128  # bytes
-_MAX_PROPERTY = 4096  # bytes of a value
-_RESERVED = "gpd."  # Internal Core API section 4.4: names that GlobalPlatform gives
-
-
-def parse_uuid(text: str) -> bytes:
-    """The 16 bytes of a UUID in its usual form; ValueError for anything else."""
-    groups = text.split("-")
-    digits = "".join(groups)
-    if [len(group) for group in groups] != _UUID_GROUPS or not _HEX_DIGITS.issuperset(digits):
-        raise ValueError(f"not a UUID: {text!r}")
-    return bytes.fromhex(digits)
-
-
-def format_uuid(uuid: bytes) -> str:
-    """The usual form of a UUID's 16 bytes."""
-    h = uuid.hex()
-    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-
-
-class Service:
-    """A trusted service as its file describes it (GP TEE Internal Core API 1.3.1 section 4.5).
-
-    :param path: its file; empty if it is installed.
-    :param class_name: the class in a source; empty if a manifest describes it.
-    """
-
-    __slots__ = (
-        "admitted", "apis", "class_name", "description", "installed", "keep_alive",
-        "multi_session", "name", "path", "payload", "properties", "signature", "signed", "signer",
-        "single_instance", "uuid", "version",
-    )  # fmt: skip
-
-    def __init__(self, path: str, class_name: str, attributes: dict[str, object]) -> None:
-        self.path = path
-        self.class_name = class_name
-        self.uuid = parse_uuid(_typed(attributes, "uuid", str))
-        self.name: str = _typed(attributes, "name", str) or class_name.lower()
-        self.version: int = _typed(attributes, "version", int)
-        self.description: str = _typed(attributes, "description", str)
-        self.single_instance: bool = _typed(attributes, "single_instance", bool)
-        self.multi_session: bool = _typed(attributes, "multi_session", bool)
-        self.keep_alive: bool = _typed(attributes, "keep_alive", bool)
-        # GP: both flags mean something for single instances only.
-        if not self.single_instance and (self.multi_session or self.keep_alive):
-            raise TaImageError(f"{path}: multi_session and keep_alive need single_instance")
-        self.apis = _apis(attributes.get("apis", _ATTRIBUTES["apis"]))
-        self.properties = _properties(attributes.get("properties", {}))
-        self.signature: tuple[int, int, int] = (0, 0, 0)
-        self.installed = False  # in the TEE's own state, not in a folder
-        self.signed = False  # it came in a signed image
-        self.admitted = False  # its version was compared with those before
-        self.signer = ""  # the fingerprint of the key
-        self.payload: bytes | None = None  # of a signed image that was verified in this run
-
-    def read(self) -> bytes:
-        """The source, as it is now, or the package of a signed image."""
-        payload = self.payload  # looked at once: it may be let go of meanwhile
-        if payload is not None:
-            return payload
-        if self.signed:
-            raise TaImageError(f"{self.name}: its image was let go of just now", TEE_ERROR_BUSY)
-        with open(self.path, "rb") as file:
-            return file.read(_MAX_SOURCE)
-
-
-def _typed(attributes: dict[str, object], name: str, kind: "type[_T]") -> "_T":
-    value = attributes.get(name, _ATTRIBUTES[name])
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{name} must be a {kind.__name__}")
-    return value
-
-
-def _apis(value: object) -> tuple[str, ...]:
-    if not isinstance(value, tuple | list) or len(value) > _MAX_APIS:
-        raise ValueError(f"apis must be up to {_MAX_APIS} names")
-    for name in value:
-        is_name = isinstance(name, str) and name.isascii() and name.isprintable()
-        if not is_name or not 0 < len(name) <= _MAX_API or " " in name:
-            raise ValueError(f"apis: a name has 1 to {_MAX_API} characters and no space")
-    return tuple(value)
-
-
-def _properties(value: object) -> dict[str, "str | int | bool | bytes"]:
-    if not isinstance(value, dict) or len(value) > _MAX_PROPERTIES:
-        raise ValueError(f"properties must be a dict of up to {_MAX_PROPERTIES}")
-    for name, content in value.items():
-        if not isinstance(name, str) or not name.isprintable():
-            raise ValueError("properties: a name must be printable text")
-        if not 0 < len(name.encode()) <= _MAX_PROPERTY_NAME or name.startswith(_RESERVED):
-            raise ValueError(f"properties: {name[:_MAX_PROPERTY_NAME]!r} cannot be a name")
-        if isinstance(content, str | bytes):
-            size = len(content.encode() if isinstance(content, str) else content)
-            if size > _MAX_PROPERTY or (isinstance(content, str) and "\0" in content):
-                raise ValueError(f"properties: {name!r} has more than {_MAX_PROPERTY} bytes")
-        elif not isinstance(content, int) or not 0 <= content < 1 << 64:
-            raise ValueError(f"properties: {name!r} must be text, a number, a bool or bytes")
-    return dict(value)
-
-
-def describe(path: str, source: bytes) -> Service | None:
-    """The service that ``source`` defines, None if it defines none.
-
-    Raises :class:`TaImageError` where it says that it is one, but not which.
-    """
-    import ast  # only who looks for a service pays for it
-
-    try:
-        tree = ast.parse(source, path)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise TaImageError(f"{path}: {error}") from error
-    found: list[ast.ClassDef] = []
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            for base in node.bases:
-                name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
-                if name == "TrustedApplication":
-                    found.append(node)
-                    break
-    if not found:
-        return None
-    if len(found) > 1:
-        raise TaImageError(f"{path}: more than one TrustedApplication in one file")
-    attributes: dict[str, object] = {}
-    for statement in found[0].body:
-        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-            target, value = statement.targets[0], statement.value
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            target, value = statement.target, statement.value
-        else:
-            continue
-        if isinstance(target, ast.Name) and target.id in _ATTRIBUTES:
-            try:
-                attributes[target.id] = ast.literal_eval(value)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                raise TaImageError(f"{path}: {target.id} must be a literal") from None
-    try:
-        return Service(path, found[0].name, attributes)
-    except ValueError as error:
-        raise TaImageError(f"{path}: {error}") from error
 
 
 class TaStore:
@@ -206,6 +47,7 @@ class TaStore:
 
     :param state: where installed services and versions are; by default in memory.
     :param keys: who may have signed an image.
+    :param allow_unsigned: whether an ELF file without a signed header is a TA too.
     :param warn: told what a person should know, a line each.
     """
 
@@ -215,12 +57,15 @@ class TaStore:
         *,
         state: "State | None" = None,
         keys: "AcceptedKeys | None" = None,
+        allow_unsigned: bool = False,
         warn: "Callable[[str], None] | None" = None,
     ) -> None:
         self._folders = [os.path.abspath(folder) for folder in folders]
         self._given_state = state
         self._given_keys = keys
+        self._allow_unsigned = allow_unsigned
         self._warn = warn
+        self._told_development = False
         # Protects all below. known() looks at them without it: each is replaced as a whole, or has
         # one entry put or taken.
         self._lock = threading.RLock()
@@ -232,6 +77,7 @@ class TaStore:
         self._seen: list[int] = []
         self._installed: dict[bytes, Service] = {}
         self._is_loaded = state is None or not state.exists()
+        self._is_warm = not any(map(_has_images, self._folders))
         self._payloads: dict[Service, int] = {}  # verified and kept, the latest last
 
     @property
@@ -266,7 +112,9 @@ class TaStore:
             service = self._index.get(uuid)
             if service is None or self._signature_of(service.path) != service.signature:
                 return None
-        return service if not service.signed or self._is_ready(service) else None
+        if service.is_library or (service.signed and not self._is_ready(service)):
+            return None
+        return service
 
     def find(self, uuid: bytes) -> Service | None:
         """The service with this UUID, ready to be used. It may wait for a disk.
@@ -278,26 +126,56 @@ class TaStore:
         if service is not None:
             return service
         with self._lock:
-            self.prepare()
-            service = self._installed.get(uuid)
-            if service is None:
-                self._scan()
-                service = self._index.get(uuid)
-            if service is None:
-                refused = self._refused.get(uuid)
-                if refused is not None:
-                    raise TaImageError(refused.detail, refused.code)
-                return None
-            if service.signed and not self._is_ready(service):
-                self._make_ready(service)
-            return service
+            service = self._ready(uuid)
+        return service if service is not None and not service.is_library else None
+
+    def binary(self, uuid: bytes) -> tuple[Service, bytes]:
+        """A TA or a library of TAs, with its ELF file, verified. It may wait for a disk.
+
+        :raises ItemNotFound: there is none.
+        :raises TaImageError: there is an image of this name, and it is refused.
+        :raises TeeError: the TEE's state cannot be used.
+        """
+        with self._lock:  # so that its payload is not let go of before it is read
+            service = self._ready(uuid)
+            if service is None or not service.is_elf:
+                raise ItemNotFound(f"no TA or library {format_uuid(uuid)}")
+            return service, service.read()
+
+    def is_current(self, service: Service) -> bool:
+        """Whether ``service`` is still what its UUID stands for, as far as a stat of its file can
+        tell.
+        """
+        installed = self._installed.get(service.uuid)
+        if installed is not None:
+            return installed is service
+        if self._index.get(service.uuid) is not service:
+            return False
+        return self._signature_of(service.path) == service.signature
+
+    def _ready(self, uuid: bytes) -> Service | None:
+        """The service or library with this UUID, ready to be used."""
+        self._load()
+        service = self._installed.get(uuid)
+        if service is None:
+            self._scan(only=uuid)
+            service = self._index.get(uuid)
+        if service is None:
+            refused = self._refused.get(uuid)
+            if refused is not None:
+                raise TaImageError(refused.detail, refused.code)
+            return None
+        if service.signed and not self._is_ready(service):
+            self._make_ready(service)
+        return service
 
     def all(self) -> list[Service]:
-        """All services, each UUID once."""
+        """All services, each UUID once; of the libraries of TAs those that are installed."""
         with self._lock:
-            self.prepare()
+            self._load()
             self._scan()
-            return list({**self._index, **self._installed}.values())
+            found = {**self._index, **self._installed}.values()
+            return [each for each in found if each.installed or not each.is_library]
 
     def problems(self, *, images: bool = True) -> list[str]:
         """One line for each file that wants to be a service and cannot.
@@ -317,14 +195,28 @@ class TaStore:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether it is known which services are installed."""
-        return self._is_loaded
+        """Whether all is there that the first session needs: :meth:`prepare`."""
+        return self._is_loaded and self._is_warm
 
     def prepare(self) -> None:
-        """Read which services are installed, if that was not done yet."""
+        """Read which services are installed, and load what verifies images where there are any.
+
+        :raises TeeError: the TEE's state cannot be used.
+        """
+        self._load()
+        if self._installed or not self._is_warm:
+            import gentee.secure.opening  # noqa: F401
+
+            try:
+                self.keys.all()
+            except UserError:  # whoever opens a session with an image gets it
+                pass
+            self._is_warm = True
+
+    def _load(self) -> None:
         if self._is_loaded:
             return
-        from gentee.secure.package import described_by
+        from gentee.secure.opening import described_by
 
         with self._lock:
             installed: dict[bytes, Service] = {}
@@ -354,15 +246,20 @@ class TaStore:
         :raises TaImageError: it is refused, with the code that a client gets.
         :raises TeeError: the TEE's state cannot be used.
         """
-        from gentee.abi.service_package import MANIFEST
-        from gentee.secure.package import open_image
+        from gentee.secure.opening import open_image
 
-        service, package, opened = open_image(image, self.keys)
-        manifest = package.files[MANIFEST].decode()
+        opened = open_image(image, self.keys)
+        service = opened.service
         with self._lock:
-            self.prepare()
+            self._load()
             self.state.install(
-                service.uuid, service.name, service.version, manifest, image, service.signer
+                service.uuid,
+                service.name,
+                service.version,
+                opened.manifest,
+                image,
+                service.signer,
+                service.subkeys,
             )
             service.installed = service.admitted = True
             before = self._installed.get(service.uuid)
@@ -370,13 +267,13 @@ class TaStore:
                 self._forget_payload(before)
             self._installed[service.uuid] = service
             self._keep_payload(service)
-        self._tell_signer(service, opened.signer.development)
+        self._tell_signer(service, opened.image.signer.development)
         return service
 
     def uninstall(self, uuid: bytes) -> None:
         """Forget an installed service, not its version. ItemNotFound if it is not installed."""
         with self._lock:
-            self.prepare()
+            self._load()
             self.state.uninstall(uuid)
             service = self._installed.pop(uuid, None)
             if service is not None:
@@ -390,24 +287,26 @@ class TaStore:
             service.payload is not None
             and service.admitted
             and self.state.floor(service.uuid) <= service.version
+            and all(self.state.subkey_floor(uuid) <= least for uuid, least in service.subkeys)
         )
 
     def _make_ready(self, service: Service) -> None:
         """Verify it again, and compare its version: check_update_version() at each load."""
-        from gentee.secure.package import open_image
+        from gentee.secure.opening import open_image
 
         if service.payload is None:
             if service.installed:
                 image = self.state.image(service.uuid)
             else:
                 image = _read_image(service.path)
-            again, _package, opened = open_image(image, self.keys, service.uuid)
-            if again.version != service.version:
+            opened = open_image(image, self.keys, service.uuid)
+            if opened.service.version != service.version:
                 raise TaImageError("the image is another than before")
-            self._tell_signer(service, opened.signer.development)
-            service.payload = again.payload
+            self._tell_signer(service, opened.image.signer.development)
+            service.subkeys = opened.service.subkeys
+            service.payload = opened.service.payload
             self._keep_payload(service)
-        self.state.admit(service.uuid, service.version)
+        self.state.admit(service.uuid, service.version, service.subkeys)
         service.admitted = True
 
     def _keep_payload(self, service: Service) -> None:
@@ -424,10 +323,12 @@ class TaStore:
         service.payload = None
 
     def _tell_signer(self, service: Service, development: bool) -> None:
-        if development:
+        """Once for a TEE: with OP-TEE's own TAs all images would say the same."""
+        if development and not self._told_development:
+            self._told_development = True
             self._tell(
                 f"{service.name}: signed with OP-TEE's public development key, which everybody "
-                "has; --strict refuses it"
+                "has; such images are accepted; --strict refuses them"
             )
 
     def _tell(self, line: str) -> None:
@@ -436,20 +337,28 @@ class TaStore:
 
     # Folders
 
-    def _scan(self, *, images: bool = True) -> None:
-        """Read what is new or changed in the folders."""
+    def _scan(self, *, images: bool = True, only: bytes | None = None) -> None:
+        """Read what is new or changed in the folders.
+
+        :param only: one service is looked for: files that are named by another UUID can wait.
+        """
         services: dict[bytes, Service] = {}
         refused: dict[bytes, TaImageError] = {}
+        waiting: set[bytes] = set()
         seen = self._signature(self._folders)
         gone = {*self._files, *self._problems}
         for folder in self._folders:
             for path in self._listed(folder, images):
                 gone.discard(path)
-                service = self._described(path)
                 named = _uuid_in_name(path)
+                if only is not None and named not in (None, only) and path not in self._files:
+                    waiting.add(named or b"")
+                    continue
+                service = self._described(path)
                 if service is not None:
-                    # An image that is refused is not replaced by what a later folder has.
-                    if service.uuid not in refused:
+                    # An image that is refused is not replaced by what a later folder has; one that
+                    # waits might be refused.
+                    if service.uuid not in refused and service.uuid not in waiting:
                         services.setdefault(service.uuid, service)
                 elif named is not None and path in self._problems and named not in services:
                     refused[named] = self._refusals[path]
@@ -481,8 +390,11 @@ class TaStore:
             names = os.listdir(folder)
         except OSError:
             return []
-        ends = (".py", IMAGE_END) if images else (".py",)
-        return [os.path.join(folder, name) for name in sorted(names) if name.endswith(ends)]
+        ends: tuple[str, ...] = (".py", IMAGE_END) if images else (".py",)
+        found = [name for name in sorted(names) if name.endswith(ends)]
+        if images and self._allow_unsigned:  # behind all that is signed
+            found += [name for name in sorted(names) if name.endswith(ELF_END)]
+        return [os.path.join(folder, name) for name in found]
 
     def _described(self, path: str) -> Service | None:
         signature = self._signature_of(path)
@@ -495,11 +407,11 @@ class TaStore:
         self._problems.pop(path, None)
         self._refusals.pop(path, None)
         try:
-            if path.endswith(IMAGE_END):
+            if path.endswith((IMAGE_END, ELF_END)):
                 service = self._open_image(path)
             else:
                 with open(path, "rb") as file:
-                    service = describe(path, file.read(_MAX_SOURCE))
+                    service = describe(path, file.read(MAX_SOURCE))
             if service is not None:
                 service.signature = signature
         except TaImageError as error:
@@ -512,20 +424,50 @@ class TaStore:
         self._files[path] = (signature, service)
         return service
 
-    def _open_image(self, path: str) -> Service:
-        from gentee.secure.package import open_image
+    def _open_image(self, path: str) -> Service | None:
+        named = _uuid_in_name(path)
+        if named is None and path.endswith(ELF_END):
+            return None
+        from gentee.abi.elf import ELFMAG
 
+        data = _read_image(path)
         try:
-            service, _package, opened = open_image(
-                _read_image(path), self.keys, _uuid_in_name(path)
-            )
+            if data.startswith(ELFMAG):
+                return self._open_unsigned(path, data, named)
+            from gentee.secure.opening import open_image
+
+            opened = open_image(data, self.keys, named)
         except TaImageError as error:
             self._tell(f"not offered: {path}: {error}")
             raise TaImageError(f"{path}: {error}", error.code) from error
+        service = opened.service
         service.path = path
         self._keep_payload(service)
-        self._tell_signer(service, opened.signer.development)
+        self._tell_signer(service, opened.image.signer.development)
         return service
+
+    def _open_unsigned(self, path: str, data: bytes, named: bytes | None) -> Service:
+        from gentee.secure.elf_service import describe_elf
+
+        if not self._allow_unsigned:
+            raise TaImageError("an ELF file that is not signed; --allow-unsigned takes it")
+        if len(data) > _MAX_IMAGE:
+            raise TaImageError(f"larger than {_MAX_IMAGE} bytes", TEE_ERROR_OUT_OF_MEMORY)
+        if named is None:
+            raise TaImageError("an ELF file that is not signed must be called by its UUID")
+        service = describe_elf(data, named)
+        service.path = path
+        service.payload = data
+        self._keep_payload(service)
+        self._tell(f"{path}: not signed, accepted by --allow-unsigned")
+        return service
+
+
+def _has_images(folder: str) -> bool:
+    try:
+        return any(name.endswith(IMAGE_END) for name in os.listdir(folder))
+    except OSError:
+        return False
 
 
 def _read_image(path: str) -> bytes:
@@ -534,11 +476,11 @@ def _read_image(path: str) -> bytes:
 
 
 def _uuid_in_name(path: str) -> bytes | None:
-    """The UUID that a file UUID.ta is named by, None for other names."""
-    name = os.path.basename(path)
-    if not name.endswith(IMAGE_END):
+    """The UUID that a file UUID.ta or UUID.elf is named by, None for other names."""
+    name, dot, end = os.path.basename(path).rpartition(".")
+    if dot + end not in (IMAGE_END, ELF_END):
         return None
     try:
-        return parse_uuid(name.removesuffix(IMAGE_END))
+        return parse_uuid(name)
     except ValueError:
         return None

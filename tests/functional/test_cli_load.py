@@ -17,8 +17,9 @@ from gentee.device import control
 from gentee.device.state_dir import StateDir, own_state
 from gentee.errors import TaImageError, TeeError
 from gentee.secure.keys import AcceptedKeys, fingerprint
+from gentee.secure.service import format_uuid
 from gentee.secure.state import State
-from gentee.secure.store import TaStore, format_uuid
+from gentee.secure.store import TaStore
 from tests.signing import UUID, UUID_BYTES, key, key_file, packed, signed, source, uuid_of
 
 ROOT = Path(__file__).parents[2]
@@ -161,12 +162,13 @@ def test_load_json(tmp_path: Path, public: str) -> None:
     [
         (b"class Keeper(TrustedApplication): pass\n", "not a signed image", "gentee ta pack"),
         (packed(source()), "a package that is not signed", "gentee ta sign"),
+        (b"\x7fELF" + bytes(60), "an ELF file that is not signed", "gentee ta sign"),
         (b"", "not a signed image", "gentee ta pack"),
-        (signed(source()), "is not the 512 of an accepted key (TEE_ERROR_SECURITY)", "--key FILE"),
-        (signed(source())[:-1], "accepted key (TEE_ERROR_SECURITY)", "--key FILE"),
+        (signed(source()), "signature is damaged (TEE_ERROR_SECURITY)", "--key FILE"),
+        (signed(source())[:-1], "signature is damaged (TEE_ERROR_SECURITY)", "--key FILE"),
         (b"HSTO" + bytes(60), "(TEE_ERROR_SECURITY)", "gentee ta inspect"),
     ],
-    ids=["source", "package", "empty", "key", "cut", "header"],
+    ids=["source", "package", "elf", "empty", "key", "cut", "header"],
 )
 def test_refused(tmp_path: Path, content: bytes, message: str, hint: str) -> None:
     path = tmp_path / "image"

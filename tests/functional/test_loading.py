@@ -11,7 +11,7 @@ from gentee.abi.gp import TEE_ERROR_TARGET_DEAD, TEE_ORIGIN_TEE
 from gentee.client import Value
 from gentee.errors import TeeError
 from gentee.secure.package import write
-from gentee.secure.store import Service, describe
+from gentee.secure.service import Service, describe
 from tests.functional.test_services import HEAD, UUID, Tee
 from tests.helpers import ServiceHost
 

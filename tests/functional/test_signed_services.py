@@ -18,8 +18,9 @@ from gentee.abi.gentee_tee import (
 from gentee.client import Session, Value
 from gentee.errors import AccessConflict, ItemNotFound, SecurityError, TeeError, UserError
 from gentee.secure import images
+from gentee.secure.service import format_uuid, parse_uuid
 from gentee.secure.state import FILE
-from gentee.secure.store import TaStore, format_uuid, parse_uuid
+from gentee.secure.store import TaStore
 from gentee.secure.tee import SoftTee
 from tests import signing
 from tests.functional.test_services import Tee

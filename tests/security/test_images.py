@@ -8,15 +8,16 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from gentee.abi import gp, shdr
 from gentee.abi.shdr import Shdr, ShdrBootstrapTa
 from gentee.cli.ta_report import report
 from gentee.client import Value
 from gentee.errors import TeeError
-from gentee.secure import images
+from gentee.secure import images, ta_encryption
 from gentee.secure.keys import sign_digest
-from gentee.secure.store import parse_uuid
+from gentee.secure.service import parse_uuid
 from tests import signing
 from tests.functional.conftest import CLIENTS, GenteeRun
 from tests.functional.test_services import Tee
@@ -25,7 +26,8 @@ from tests.signing import UUID, UUID_BYTES
 from tests.unit.secure.test_package import MAIN, manifest, plain, zipped
 
 SECURITY, BAD_FORMAT = gp.TEE_ERROR_SECURITY, gp.TEE_ERROR_BAD_FORMAT
-NOT_SUPPORTED, ACCESS_CONFLICT = gp.TEE_ERROR_NOT_SUPPORTED, gp.TEE_ERROR_ACCESS_CONFLICT
+ACCESS_CONFLICT = gp.TEE_ERROR_ACCESS_CONFLICT
+NOT_IMPLEMENTED = gp.TEE_ERROR_NOT_IMPLEMENTED
 
 VERSION = 5  # of what is installed before
 MARK = "this code ran"
@@ -82,6 +84,43 @@ def flipped(at: int, bit: int = 1) -> bytes:
     return bytes(damaged)
 
 
+def damaged(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def encrypted(
+    enc_algo: int = shdr.TEE_ALG_AES_GCM,
+    iv: bytes | None = None,
+    tag: bytes | None = None,
+    version: int = VERSION + 1,
+) -> bytes:
+    """An encrypted image with fields of any value, rightly signed."""
+    enc_key = ta_encryption.default_key(signing.key().public_key())
+    header, content = ta_encryption.encrypt(payload(), enc_key)
+    made = shdr.ShdrEncryptedTa(
+        enc_algo, 0, header.iv if iv is None else iv, header.tag if tag is None else tag
+    )
+    behind = ShdrBootstrapTa(UUID_BYTES, version).build() + made.build()
+    known = shdr.SIGNATURE_ALGORITHMS[shdr.TEE_ALG_RSASSA_PKCS1_PSS_MGF1_SHA256]
+    blank = Shdr(shdr.SHDR_ENCRYPTED_TA, len(content), known.number, bytes(32), bytes(256))
+    digest = hashlib.sha256(blank.fixed + behind + payload()).digest()
+    signature = sign_digest(signing.key(), known, digest)
+    signed = Shdr(shdr.SHDR_ENCRYPTED_TA, len(content), known.number, digest, signature)
+    return signed.build() + behind + content
+
+
+def chained(
+    name: bytes = b"",
+    root: rsa.RSAPrivateKey | None = None,
+    signer: rsa.RSAPrivateKey | None = None,
+    **changed: int,
+) -> bytes:
+    """An image behind one subkey, of its own UUID or of a namespace."""
+    own = signing.key(2048, 2)
+    before = signing.chain((UUID_BYTES, own, name, changed), root=root)
+    return before + images.sign(payload(), signer or own, UUID_BYTES, VERSION + 1)
+
+
 def zip_in_image(content: bytes) -> bytes:
     return image(content=content)
 
@@ -105,7 +144,6 @@ WRONG: dict[str, tuple[Callable[[], bytes], int]] = {
         for name, at in _FIELDS.items()
         for bit in (1, 2, 0x80)
     },
-    "changed img_type bit 2": (lambda: flipped(4, 2), NOT_SUPPORTED),  # to that of a subkey
     "changed hash": (lambda: flipped(_HEADER), SECURITY),
     "changed signature": (lambda: flipped(_HEADER + 32), SECURITY),
     "changed uuid": (lambda: flipped(_HEADER + 32 + 256), SECURITY),
@@ -124,8 +162,8 @@ WRONG: dict[str, tuple[Callable[[], bytes], int]] = {
     # Fields that its signer meant so.
     "signed magic": (lambda: image(magic=0x4F545349), SECURITY),
     "signed legacy type": (lambda: image(img_type=0, bootstrap=b""), SECURITY),
-    "signed encrypted type": (lambda: image(img_type=2), NOT_SUPPORTED),
-    "signed subkey type": (lambda: image(img_type=3), NOT_SUPPORTED),
+    "signed encrypted type": (lambda: image(img_type=2), SECURITY),
+    "signed subkey type": (lambda: image(img_type=3), SECURITY),
     "signed type 4": (lambda: image(img_type=4), SECURITY),
     "signed type max": (lambda: image(img_type=0xFFFFFFFF), SECURITY),
     "signed size 0": (lambda: image(img_size=0), SECURITY),
@@ -153,7 +191,23 @@ WRONG: dict[str, tuple[Callable[[], bytes], int]] = {
     # Packages that its signer meant so.
     "empty": (lambda: zip_in_image(b""), BAD_FORMAT),
     "source": (lambda: zip_in_image(_MARKED.encode()), BAD_FORMAT),
-    "an Arm TA": (lambda: zip_in_image(b"\x7fELF" + bytes(60)), NOT_SUPPORTED),
+    "half an ELF file": (lambda: zip_in_image(b"\x7fELF" + bytes(60)), BAD_FORMAT),
+    # The other forms.
+    "legacy TA": (lambda: image(img_type=0, bootstrap=b"", content=signing.elf()), SECURITY),
+    "encrypted with another key": (
+        lambda: images.sign(payload(), signing.key(), UUID_BYTES, 6, enc_key=bytes(32)),
+        SECURITY,
+    ),
+    "encrypted otherwise": (lambda: encrypted(enc_algo=0x40000710), NOT_IMPLEMENTED),
+    "encrypted, iv_size 0": (lambda: encrypted(iv=b""), SECURITY),
+    "encrypted, tag_size 0": (lambda: encrypted(tag=b""), SECURITY),
+    "encrypted, older": (lambda: encrypted(version=VERSION - 1), ACCESS_CONFLICT),
+    "subkey of another": (lambda: chained(root=signing.key(2048, 1)), SECURITY),
+    "subkey, changed": (lambda: damaged(chained(), 320), SECURITY),
+    "subkey, its own signature": (lambda: chained(signer=signing.key()), SECURITY),
+    "subkey of another namespace": (lambda: chained(b"another".ljust(16, b"\0")), SECURITY),
+    "subkey, nothing behind": (lambda: chained()[: 20 + 32 + 256 + 320], SECURITY),
+    "subkeys too deep": (lambda: chained(max_depth=0xFFFF_FFFF), SECURITY),
     "bytes behind the zip": (lambda: zip_in_image(payload() + b"\0"), BAD_FORMAT),
     "bytes before the zip": (lambda: zip_in_image(b"\0" + payload()), BAD_FORMAT),
     "cut zip": (lambda: zip_in_image(payload()[:-1]), BAD_FORMAT),

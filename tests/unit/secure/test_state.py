@@ -400,6 +400,55 @@ def test_a_migration_is_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         State(str(folder)).open()
 
 
+@pytest.mark.parametrize("schema", range(1, SCHEMA))
+def test_what_an_older_gentee_wrote(
+    schema: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is all there, and what came later can be used."""
+    path = folder / FILE
+    path.touch(0o600)
+    connection = sqlite3.connect(path)
+    for number in range(schema):
+        connection.executescript(MIGRATIONS[number])
+        connection.execute("INSERT INTO meta VALUES (?, 0)", (number + 1,))
+    connection.execute("INSERT INTO versions VALUES (?, 7)", (ONE,))
+    connection.execute(f"PRAGMA application_id = {state_module.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {schema}")
+    connection.commit()
+    connection.close()
+    state = State(str(folder))
+    state.open()
+    assert (state.floor(ONE), state.subkey_floor(ONE)) == (7, 0)
+    state.admit(ONE, 7, ((TWO, 3),))
+    again = reopened(state)
+    again.open()
+    assert (again.floor(ONE), again.subkey_floor(TWO)) == (7, 3)
+    again.close()
+
+
+def test_versions_of_subkeys_only_grow(state: State) -> None:
+    """All or nothing: what is refused for one of them leaves the others as they were."""
+    state.admit(ONE, 1, ((ONE, 4), (TWO, 2)))
+    for refused in (((ONE, 3), (TWO, 2)), ((ONE, 9), (TWO, 1))):
+        with pytest.raises(TaImageError, match="of a subkey is lower") as caught:
+            state.admit(ONE, 5, refused)
+        assert caught.value.code == gp.TEE_ERROR_SECURITY
+    with pytest.raises(TaImageError) as caught:
+        state.admit(ONE, 0, ((ONE, 9), (TWO, 9)))
+    assert caught.value.code == gp.TEE_ERROR_ACCESS_CONFLICT
+    again = reopened(state)
+    again.open()
+    assert (again.floor(ONE), again.subkey_floor(ONE), again.subkey_floor(TWO)) == (1, 4, 2)
+    again.close()
+
+
+def test_a_subkey_table_that_is_full(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "MAX_VERSIONS", 1)
+    state.admit(ONE, 1, ((ONE, 1),))
+    with pytest.raises(StorageNoSpace):
+        state.admit(ONE, 1, ((TWO, 1),))
+
+
 # Killed at any moment
 
 _INSTALLER = """

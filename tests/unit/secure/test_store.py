@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gentee.errors import TaImageError
-from gentee.secure.store import Service, TaStore, describe, format_uuid, parse_uuid
+from gentee.secure.service import Service, describe, format_uuid, parse_uuid
+from gentee.secure.store import TaStore
 
 ONE = "11111111-2222-4333-8444-555555555555"
 TWO = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
