@@ -25,7 +25,11 @@
     │   ├── ShortBuffer             TEE_ERROR_SHORT_BUFFER
     │   ├── ExternalCancel          TEE_ERROR_EXTERNAL_CANCEL
     │   ├── TargetDead              TEE_ERROR_TARGET_DEAD
+    │   ├── MacInvalid              TEE_ERROR_MAC_INVALID
+    │   ├── SignatureInvalid        TEE_ERROR_SIGNATURE_INVALID
+    │   ├── CiphertextInvalid       TEE_ERROR_CIPHERTEXT_INVALID
     │   ├── StorageNoSpace          TEE_ERROR_STORAGE_NO_SPACE
+    │   ├── StorageNotAvailable     TEE_ERROR_STORAGE_NOT_AVAILABLE
     │   └── CorruptObject           TEE_ERROR_CORRUPT_OBJECT
     ├── TaPanic                     the TA dies; its clients see TEE_ERROR_TARGET_DEAD
     ├── TaImageError                the loader refuses a TA: format, signature, version
@@ -59,7 +63,11 @@ __all__ = [
     "ShortBuffer",
     "ExternalCancel",
     "TargetDead",
+    "MacInvalid",
+    "SignatureInvalid",
+    "CiphertextInvalid",
     "StorageNoSpace",
+    "StorageNotAvailable",
     "CorruptObject",
     "TaPanic",
     "TaImageError",
@@ -210,9 +218,18 @@ class SecurityError(_OneCodeError):
 
 
 class ShortBuffer(_OneCodeError):
-    """The output does not fit; the size that would do is reported beside it."""
+    """The output does not fit; the size that would do is reported beside it.
+
+    :ivar size: that size in bytes, where whoever raises this says it, else None.
+    """
 
     code = gp.TEE_ERROR_SHORT_BUFFER
+
+    def __init__(
+        self, detail: str = "", origin: int | None = None, size: int | None = None
+    ) -> None:
+        super().__init__(detail, origin)
+        self.size = size
 
 
 class ExternalCancel(_OneCodeError):
@@ -227,10 +244,34 @@ class TargetDead(_OneCodeError):
     code = gp.TEE_ERROR_TARGET_DEAD
 
 
+class MacInvalid(_OneCodeError):
+    """A MAC, or the tag of an authenticated encryption, is not that of the data."""
+
+    code = gp.TEE_ERROR_MAC_INVALID
+
+
+class SignatureInvalid(_OneCodeError):
+    """A signature is not that of the data with this key."""
+
+    code = gp.TEE_ERROR_SIGNATURE_INVALID
+
+
+class CiphertextInvalid(_OneCodeError):
+    """What was encrypted is not what it was, or cannot be encrypted so."""
+
+    code = gp.TEE_ERROR_CIPHERTEXT_INVALID
+
+
 class StorageNoSpace(_OneCodeError):
     """The storage is full."""
 
     code = gp.TEE_ERROR_STORAGE_NO_SPACE
+
+
+class StorageNotAvailable(_OneCodeError):
+    """The storage cannot be used now."""
+
+    code = gp.TEE_ERROR_STORAGE_NOT_AVAILABLE
 
 
 class CorruptObject(_OneCodeError):

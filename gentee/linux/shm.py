@@ -87,6 +87,16 @@ def reopen(fd: int, flags: int) -> int:
     return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
 
 
+def readonly_copy(data: bytes, name: str) -> int:
+    """A descriptor of a new memfd with these bytes, at least one, that can only be read."""
+    fd = create_shm(max(1, len(data)), name)
+    try:
+        os.pwrite(fd, data, 0)
+        return reopen(fd, os.O_RDONLY)
+    finally:
+        os.close(fd)
+
+
 def memory_file_seals(fd: int) -> int | None:
     """The seals of a memory file (memfd, or a file of a tmpfs); None for any other file.
 

@@ -6,14 +6,18 @@ result out when the instance has come back; ``died`` is called instead when it n
 """
 
 import errno
+import os
 from struct import Struct
 
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import (
     TEE_ERROR_BAD_PARAMETERS,
+    TEE_ERROR_OUT_OF_MEMORY,
     TEE_ERROR_TARGET_DEAD,
     TEE_ORIGIN_TEE,
     TEE_ORIGIN_TRUSTED_APP,
+    TEE_PARAM_TYPE_VALUE_OUTPUT,
+    TEE_PARAM_TYPES,
     TEE_SUCCESS,
 )
 from gentee.abi.linux_tee import (
@@ -28,14 +32,21 @@ from gentee.secure.window import Layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gentee.secure.instance import Instance
     from gentee.secure.nested import NestedCall
+    from gentee.secure.pta.instance import PseudoInstance
 
 _RESULT = Struct("<QQ").unpack_from  # ret flags
 _RESULT_OFFSET = 8 * ch.M_RET
 _PARAMS = Struct("<12Q").unpack_from
 _PARAMS_OFFSET = 8 * ch.M_PARAMS
 _MAX_PARAMS = 4  # TEE_NUM_PARAMS
+
+_THREE_VALUES_OUT = TEE_PARAM_TYPES(
+    TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_VALUE_OUTPUT, 0
+)
 
 # What a command without a number is called in the log.
 _NAMES = {
@@ -90,6 +101,111 @@ class Command:
         """The instance is gone."""
 
 
+class CreateCommand(Command):
+    """Load the service and create the instance; what follows waits until it is done.
+
+    :param kind: CREATE_*, for TAs of OP-TEE.
+    :param blocks: descriptor of its noted blocks, which goes with this object; -1 for none.
+    """
+
+    __slots__ = ("_blocks", "_kind", "depth")
+
+    def __init__(self, depth: int, kind: int = ch.CREATE_PLAIN, blocks: int = -1) -> None:
+        super().__init__(ch.TA_CREATE)
+        self.depth = depth
+        self._kind = kind
+        self._blocks = blocks
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether the process is a fork of one in which all this was done."""
+        return self._kind == ch.CREATE_FORKED
+
+    def __del__(self) -> None:
+        if self._blocks >= 0:
+            os.close(self._blocks)
+
+    def write(self, instance: "Instance") -> int:
+        super().write(instance)
+        words = instance.words
+        words[ch.M_KIND] = self._kind
+        memory, parked = instance.memory, instance.parked
+        words[ch.M_FUNC] = memory.install_source(parked, instance.source)
+        if self._blocks >= 0:
+            words[ch.M_BLOCKS] = memory.install(parked, self._blocks)
+        words[ch.M_UUID] = int.from_bytes(instance.service.uuid[:8], "little")
+        words[ch.M_UUID + 1] = int.from_bytes(instance.service.uuid[8:], "little")
+        words[ch.M_MEMORY_LIMIT] = instance.memory_limit << 20
+        return self.op
+
+    def done(self, instance: "Instance") -> None:
+        # Nothing of an OP-TEE TA runs at its creation: what failed is the loading.
+        origin = TEE_ORIGIN_TEE if instance.service.is_elf else TEE_ORIGIN_TRUSTED_APP
+        instance.created(instance.words[ch.M_RET] & 0xFFFF_FFFF, origin)
+        if self._kind in (ch.CREATE_RECORDED, ch.CREATE_TEMPLATE):
+            instance.noted()
+
+    def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
+        code = error.code if isinstance(error, TeeError) else TEE_ERROR_OUT_OF_MEMORY
+        instance.created(code, TEE_ORIGIN_TEE)
+        self.died(instance)
+
+    def died(self, instance: "Instance") -> None:
+        if self._kind == ch.CREATE_RECORDED:  # another one is to be the first
+            instance.noted()
+
+
+class DestroyCommand(Command):
+    """Call the destroy entry point; the process ends by itself."""
+
+    __slots__ = ("depth",)
+
+    def __init__(self, depth: int) -> None:
+        super().__init__(ch.TA_DESTROY)
+        # That of the create entry point: else instances whose ends make others would never end.
+        self.depth = depth
+
+    def done(self, instance: "Instance") -> None:
+        # It came back for more: not ours any more, and what waits for its end would wait for ever.
+        instance.kill()
+
+
+class DumpMemStatsCommand(Command):
+    """What the heap of an OP-TEE TA has, as its libutee says (CFG_TA_STATS): six numbers.
+
+    :param answer: called once, in any thread: allocated, most allocated so far, size, failed
+        allocations, the largest of them, what was allocated then; None where there is no answer.
+    """
+
+    __slots__ = ("_answer",)
+
+    def __init__(self, answer: "Callable[[tuple[int, ...] | None], None]") -> None:
+        super().__init__(ch.TA_DUMP_MEMSTATS)
+        self._answer = answer
+
+    def write(self, instance: "Instance") -> int:
+        super().write(instance)
+        instance.words[ch.M_NUM_MAPS] = 0
+        instance.words[ch.M_PARAM_TYPES] = _THREE_VALUES_OUT
+        return self.op
+
+    def describe(self) -> str:
+        return "heap statistics"
+
+    def done(self, instance: "Instance") -> None:
+        ret, _flags = _RESULT(instance.mailbox, _RESULT_OFFSET)
+        words = _PARAMS(instance.mailbox, _PARAMS_OFFSET)
+        numbers = (words[0], words[1], words[3], words[4], words[6], words[7])
+        is_answered = ret & 0xFFFF_FFFF == TEE_SUCCESS
+        self._answer(tuple(n & 0xFFFF_FFFF for n in numbers) if is_answered else None)
+
+    def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
+        self._answer(None)
+
+    def died(self, instance: "Instance") -> None:
+        self._answer(None)
+
+
 class CallCommand(Command):
     """Open or invoke: somebody waits, and there may be parameters."""
 
@@ -98,7 +214,11 @@ class CallCommand(Command):
     arg: "CallArg | NestedCall"
 
     def __init__(
-        self, op: int, instance: "Instance", session: int, arg: "CallArg | NestedCall"
+        self,
+        op: int,
+        instance: "Instance | PseudoInstance",
+        session: int,
+        arg: "CallArg | NestedCall",
     ) -> None:
         self.op = op
         self.session = session
@@ -130,7 +250,7 @@ class CallCommand(Command):
         if self.cancelled:  # while its memory was copied; looked at after the word was cleared
             words[ch.M_CANCEL] = 1
         if arg.params:
-            instance.write_params(arg.params, self.layout)
+            instance.memory.write_params(instance, arg.params, self.layout)
         else:
             words[ch.M_PARAM_TYPES] = 0
         return self.op
@@ -139,11 +259,21 @@ class CallCommand(Command):
         self._take_result(instance)
         self._complete()
 
+    def answer(self, instance: "PseudoInstance", result: int, origin: int) -> None:
+        """A pseudo TA has done it; outputs are where they belong."""
+        self.arg.ret, self.arg.ret_origin = result, origin
+        self._complete()
+
     def _take_result(self, instance: "Instance") -> None:
         arg = self.arg
-        ret, _flags = _RESULT(instance.mailbox, _RESULT_OFFSET)
+        ret, flags = _RESULT(instance.mailbox, _RESULT_OFFSET)
         arg.ret = ret & 0xFFFF_FFFF
         arg.ret_origin = TEE_ORIGIN_TRUSTED_APP
+        if flags:
+            instance.words[ch.M_FLAGS] = 0
+            # Of nothing else: a caller may panic for what comes from the TEE.
+            if flags & ch.R_REFUSED and arg.ret == TEE_ERROR_OUT_OF_MEMORY:
+                arg.ret_origin = TEE_ORIGIN_TEE
         if arg.params:
             self._take_params(instance)
 
@@ -167,7 +297,7 @@ class CallCommand(Command):
             except OSError as error:
                 arg.error = error.errno or errno.EFAULT
 
-    def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
+    def failed(self, instance: "Instance | PseudoInstance", error: OSError | TeeError) -> None:
         if isinstance(error, TeeError):
             self.arg.fail(error)
         else:
@@ -210,6 +340,13 @@ class OpenCommand(CallCommand):
 
     def done(self, instance: "Instance") -> None:
         self._take_result(instance)
+        self._conclude(instance)
+
+    def answer(self, instance: "PseudoInstance", result: int, origin: int) -> None:
+        self.arg.ret, self.arg.ret_origin = result, origin
+        self._conclude(instance)
+
+    def _conclude(self, instance: "Instance | PseudoInstance") -> None:
         if self.arg.ret != TEE_SUCCESS:
             instance.session_refused(self.session)
         elif self.arg.error:
@@ -218,7 +355,7 @@ class OpenCommand(CallCommand):
             instance.session_refused(self.session)
         self._complete()
 
-    def failed(self, instance: "Instance", error: OSError | TeeError) -> None:
+    def failed(self, instance: "Instance | PseudoInstance", error: OSError | TeeError) -> None:
         instance.session_refused(self.session)
         self.arg.priv = None
         super().failed(instance, error)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from gentee.core.host import Host
     from gentee.linux.events import Timer
     from gentee.secure.instance import Instance
+    from gentee.secure.pta.instance import PseudoInstance
     from gentee.secure.requests import Request
     from gentee.secure.tee import ServiceSession, SoftTee
 
@@ -233,7 +234,7 @@ class NestedCalls:
 
     def _open(self, request: "Request") -> None:
         params = _params(request)
-        depth = self._depth(request.instance)
+        depth = self._depth(request.instance, is_pseudo=request.uuid in self._tee.pseudo_tas)
         if len(request.instance.nested_sessions) >= MAX_SESSIONS:
             raise OutOfMemory(f"more than {MAX_SESSIONS} sessions of one instance with others")
         try:
@@ -258,7 +259,7 @@ class NestedCalls:
         if session is None:
             raise BadParameters("no session of this service")
         params = _params(request)
-        depth = self._depth(caller)
+        depth = self._depth(caller, is_pseudo=session.is_pseudo)
         call = NestedCall(self, request, session, depth)
         call.params = params
         command = NestedInvoke(ch.TA_INVOKE, session.instance, session.id, call)
@@ -275,9 +276,10 @@ class NestedCalls:
         self._close(session, caller.depth + 1)
         request.reply(TEE_SUCCESS)
 
-    def _depth(self, caller: "Instance") -> int:
+    def _depth(self, caller: "Instance", *, is_pseudo: bool) -> int:
         depth = caller.depth + 1
-        if depth > MAX_RECURSION:
+        # OP-TEE counts entries into user TAs: a pseudo TA can be called from the deepest.
+        if depth > MAX_RECURSION and not is_pseudo:
             raise OutOfMemory(f"more than {MAX_RECURSION} calls inside each other")
         return depth
 
@@ -297,7 +299,7 @@ class NestedCalls:
         if caller.nested_over:  # the same for its end
             call.end_early()
 
-    def _waits_for(self, one: "Instance | None", other: "Instance") -> bool:
+    def _waits_for(self, one: "Instance | PseudoInstance | None", other: "Instance") -> bool:
         """Whether ``one`` goes on only after ``other`` does. The lock is held."""
         while one is not None and one is not other:
             nested = one.nested
@@ -330,7 +332,9 @@ class NestedCalls:
             if opened:
                 self._close(call.target, call.depth)
             return
-        results = [(ch.Q_SESSION, number)] if opened else []
+        results: list[tuple[int, int]] = []
+        if opened:
+            results = [(ch.Q_SESSION, number), (ch.Q_IS_PSEUDO, int(call.target.is_pseudo))]
         for index, param in enumerate(call.params):
             base = ch.Q_PARAMS + 3 * index
             if param.attr in (TEE_PARAM_TYPE_VALUE_OUTPUT, TEE_PARAM_TYPE_VALUE_INOUT):

@@ -22,23 +22,33 @@ from gentee.errors import (
     ItemNotFound,
     OutOfMemory,
     TaImageError,
+    TargetDead,
     TeeError,
 )
 from gentee.linux import landlock
+from gentee.secure.binaries import Binaries
 from gentee.secure.clock import Clock
 from gentee.secure.commands import Command, InvokeCommand, OpenCommand, check_gp_params
 from gentee.secure.instance import Instance
 from gentee.secure.nested import NestedCalls
 from gentee.secure.parking import Parking
+from gentee.secure.pta import PseudoTas
 from gentee.secure.requests import Requests
-from gentee.secure.store import Service, TaStore, format_uuid
-from gentee.secure.warm_parent import WarmParent
+from gentee.secure.service import Service, format_uuid
+from gentee.secure.store import TaStore
+from gentee.secure.templates import Templates
+from gentee.secure.warm_parent import ARM_MODULE, ProcessParent, WarmParent
 from gentee.secure.watchdog import Limits, Watchdog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from gentee.core.calls import CallArg
+    from gentee.core.supp import Supplicant
     from gentee.core.trusted_services import TsInfo
+    from gentee.secure.crash import CrashReports
+    from gentee.secure.pta.instance import PseudoInstance
 
 
 class ServiceSession:
@@ -46,9 +56,14 @@ class ServiceSession:
 
     __slots__ = ("id", "instance")
 
-    def __init__(self, instance: Instance, session_id: int) -> None:
+    def __init__(self, instance: "Instance | PseudoInstance", session_id: int) -> None:
         self.instance = instance
         self.id = session_id
+
+    @property
+    def is_pseudo(self) -> bool:
+        """Whether it is with a pseudo TA, which works in its caller's memory."""
+        return not isinstance(self.instance, Instance)
 
 
 class SoftTee:
@@ -57,6 +72,10 @@ class SoftTee:
     :param store: where its services are.
     :param max_instances: processes at once; more sessions are TEE_ERROR_OUT_OF_MEMORY.
     :param limits: of each service's process.
+    :param supplicant: whom pseudo TAs may ask for what the normal world has.
+    :param pseudo_tas: further ones, as ``"module:Class"``.
+    :param huk: the hardware unique key (:mod:`gentee.secure.huk`).
+    :param symbols: folders with unstripped ELF files of TAs, for crash reports.
     """
 
     def __init__(
@@ -66,12 +85,20 @@ class SoftTee:
         *,
         max_instances: int = 1024,
         limits: Limits | None = None,
+        supplicant: "Supplicant | None" = None,
+        pseudo_tas: "Iterable[str]" = (),
+        huk: bytes = bytes(16),
+        symbols: "Sequence[str]" = (),
     ) -> None:
         self.store = store
         self._host = host
         self._warm_parent = WarmParent(host)
+        self._arm_parent = WarmParent(host, ARM_MODULE)  # of OP-TEE's TAs
         self._max_instances = max_instances
         self._limits = limits or Limits()
+        self._symbols = symbols
+        self._crash_reports: CrashReports | None = None
+        self._templates = Templates(host, self._arm_parent, self, self._limits.memory)
         self._watchdog = Watchdog(host, self._limits, self.instances)
         self._told = False
         # Protects the three below, and which sessions an instance has.
@@ -84,7 +111,11 @@ class SoftTee:
         self._closing = False
         self._parking = Parking()
         self._nested = NestedCalls(self, host)
+        self.supplicant = supplicant
+        self.huk = huk
+        self.pseudo_tas = PseudoTas(self, host, pseudo_tas)
         self._clock = Clock(lambda: self.store.state)
+        self._binaries = Binaries(store)
         self._requests = Requests(
             host,
             {
@@ -94,6 +125,7 @@ class SoftTee:
                 ch.RQ_CALL_WINDOW: self._nested.call_window,
                 ch.RQ_GET_PERSISTENT_TIME: self._clock.get_persistent_time,
                 ch.RQ_SET_PERSISTENT_TIME: self._clock.set_persistent_time,
+                ch.RQ_OPEN_BIN: self._binaries.open_bin,
             },
         )
 
@@ -154,6 +186,8 @@ class SoftTee:
         :raises ItemNotFound: no such service.
         :raises Busy: a single instance without multi_session has its session.
         """
+        if uuid in self.pseudo_tas:
+            return self._pseudo_session(self.pseudo_tas.instance(uuid))
         try:
             service = self.store.find(uuid)
         except TaImageError as error:
@@ -181,6 +215,13 @@ class SoftTee:
                 outdated.destroy()
         return session
 
+    def _pseudo_session(self, instance: "PseudoInstance") -> ServiceSession:
+        with self._lock:
+            self._next_session += 1
+            session = ServiceSession(instance, self._next_session)
+            instance.sessions.add(session.id)
+        return session
+
     def _outdated(self, uuid: bytes, service: Service | None) -> Instance | None:
         """A kept instance without sessions that is none of ``service``: it is to make room.
 
@@ -196,6 +237,8 @@ class SoftTee:
         uuid = service.uuid
         if service.single_instance:
             instance = self._single.get(uuid)
+            if instance is not None and self._is_kept_crashed(instance, service):
+                raise TargetDead(f"{service.name} panicked, and is kept so")
             if instance is not None and not instance.dead:
                 if instance.sessions and not instance.service.multi_session:
                     raise Busy(f"{service.name} has its one session")
@@ -205,16 +248,21 @@ class SoftTee:
         if len(self._instances) >= self._max_instances:
             raise OutOfMemory(f"{self._max_instances} instances are alive")
         source = service.read()
+        parent: ProcessParent = self._warm_parent
+        create = None
+        if service.is_elf:
+            parent, create = self._templates.parent_for(service, depth)
         after = self._ending.get(uuid) if service.single_instance else None
         instance = Instance(
             self._host,
-            self._warm_parent,
+            parent,
             service,
             source,
             self,
             after,
             depth,
             self._limits.memory,
+            create,
         )
         self._instances.add(instance)
         self._watchdog.watch()
@@ -224,6 +272,10 @@ class SoftTee:
         if service.single_instance:
             self._single[uuid] = instance
         return instance
+
+    @staticmethod
+    def _is_kept_crashed(instance: Instance, service: Service) -> bool:
+        return instance.dead and service.keep_crashed and instance.service is service
 
     def _tell_what_is_missing(self) -> None:
         """Of what holds services in, the one part that kernels may lack."""
@@ -236,17 +288,36 @@ class SoftTee:
     def instance_parked(self, instance: Instance) -> None:
         self._parking.enter(instance)
 
+    def instance_noted(self, instance: Instance) -> None:
+        self._templates.noted(instance)
+
     def instance_ended(self, instance: Instance) -> None:
         self._parking.leave(instance)
         uuid = instance.service.uuid
         with self._lock:
             self._instances.discard(instance)
-            for table in (self._single, self._ending):
-                if table.get(uuid) is instance:
-                    del table[uuid]
+            if self._ending.get(uuid) is instance:
+                del self._ending[uuid]
+            elif self._single.get(uuid) is instance and (
+                # Nobody wanted its end. OP-TEE: maybe_release_ta_ctx()
+                not instance.service.keep_crashed or instance.create_error
+            ):
+                del self._single[uuid]
             if self._closing and not self._instances:
                 self._all_gone.set()
         self._nested.instance_ended(instance)
+
+    def crashed(self, service: Service, report: bytes) -> None:
+        if self._crash_reports is None:
+            from gentee.secure.crash import CrashReports
+            from gentee.secure.symbols import Symbols
+
+            self._crash_reports = CrashReports(self._host, Symbols(self._symbols))
+        self._crash_reports.submit(service.name, format_uuid(service.uuid), report)
+
+    def template_ended(self, instance: Instance) -> None:
+        """A template is gone, and with it all that were forked from it."""
+        self._parking.leave(instance)
 
     def request(self, instance: Instance, notify_id: int, code: int) -> None:
         self._requests.handle(instance, notify_id, code)
@@ -272,6 +343,10 @@ class SoftTee:
     def end_session(self, mine: ServiceSession, command: Command) -> None:
         """Close a session by ``command``."""
         instance = mine.instance
+        if not isinstance(instance, Instance):  # a pseudo TA's, which is always there
+            instance.sessions.discard(mine.id)
+            instance.submit(command)
+            return
         with self._lock:
             instance.sessions.discard(mine.id)
             last = not instance.sessions and not instance.service.keep_alive
@@ -364,6 +439,11 @@ class SoftTee:
             found.append(info)
         return found
 
+    @property
+    def memory_limit(self) -> int:
+        """Bytes of private memory that the processes of all services may have together."""
+        return self._max_instances * self._limits.memory << 20
+
     def instances(self) -> list[Instance]:
         """Those that are alive now."""
         with self._lock:
@@ -382,5 +462,9 @@ class SoftTee:
             for instance in self.instances():
                 instance.kill()
             self._all_gone.wait(timeout)
+        self._templates.close()
         self._warm_parent.close()
+        self._arm_parent.close()
+        if self._crash_reports is not None:
+            self._crash_reports.close()
         self.store.close()

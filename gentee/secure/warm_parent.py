@@ -14,6 +14,7 @@ process: it has no service, no descriptor of one and nothing of the one before i
 import os
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +29,8 @@ _SPAWNED = Struct("<ciQ")  # 'P' pid token; -errno instead of a pid when it fail
 
 _ASKED_AT_ONCE = 64  # a socket takes some hundreds of such messages
 
-MODULE = "gentee.ta.warm_parent"
+MODULE = "gentee.ta.warm_parent"  # of Python services
+ARM_MODULE = "gentee.ta.arm_parent"  # of OP-TEE's TAs
 
 
 class Birth:
@@ -60,41 +62,34 @@ class _Process:
         self.notify_id = self.tid = self.pid = 0
 
 
-class WarmParent:
-    """Starts the warm parent at first need and speaks with it."""
+class ProcessParent(ABC):
+    """Who forks processes of services. Any thread may ask."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._lock = threading.Lock()  # protects the five below, and whose a process is
-        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()  # protects the next two, and whose a process is
         self._processes: dict[int, _Process] = {}  # by token, until the pid is known
         self._spare: _Process | None = None  # the one ahead, perhaps still on its way
-        self._asked = 0  # of these, for how many there is no answer yet
-        self._waiting: deque[int] = deque()  # tokens: those that were not asked for yet
-        self._notifier: Notifier | None = None
 
     @property
+    @abstractmethod
     def notifier(self) -> Notifier:
-        """The receiving end that the services are trapped by."""
-        if self._notifier is None:
-            self._notifier = self._host.notifier()
-        return self._notifier
+        """The receiving end that the processes are trapped by."""
 
-    def start(self) -> None:
-        """Start it if it is not there yet; returns at once."""
-        with self._lock:
-            if self._socket is not None:
-                return
-            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._notifier = self._host.notifier()
-                self._host.spawn_trapped(MODULE, theirs.fileno())
-            self._socket = mine
-        self._host.events.add(mine.fileno(), self._read)
+    @abstractmethod
+    def _fork(self, token: int) -> None:
+        """Have a process forked that introduces itself so. Then comes :meth:`_forked`."""
+
+    @abstractmethod
+    def reap(self, pid: int) -> None:
+        """The end of ``pid`` is known here: its number may be used again."""
+
+    def _is_busy(self) -> bool:
+        """Whether more are wanted than there are: then none is made ahead. The lock is held."""
+        return False
 
     def spawn(self, birth: Birth) -> None:
         """A process for ``birth``, whose callbacks follow, perhaps before this returns."""
-        self.start()
         while True:
             with self._lock:
                 process, self._spare = self._spare, None
@@ -134,8 +129,7 @@ class WarmParent:
                     return
                 self._spare = process
             self._processes[process.token] = process
-            self._waiting.append(process.token)
-        self._ask()
+        self._fork(process.token)
 
     def _hello(self, process: _Process, notify_id: int, tid: int) -> None:
         """Receiving thread: a process introduces itself."""
@@ -144,6 +138,81 @@ class WarmParent:
             birth = process.birth
         if birth is not None:
             birth.hello(notify_id, tid)
+
+    def _forked(self, token: int, pid: int) -> None:
+        """Events thread: ``pid`` introduces itself with ``token``; below 0: there is none."""
+        birth = None
+        with self._lock:
+            process = self._processes.pop(token, None)
+            if process is not None:
+                process.pid, birth = max(pid, 0), process.birth
+                if pid < 0 and self._spare is process:
+                    self._spare = None
+            # Not while many are wanted: those come first.
+            is_quiet = pid >= 0 and self._spare is None and not self._is_busy()
+        if pid < 0:
+            self.notifier.introductions.pop(token, None)
+            if birth is not None:
+                self._failed(birth)
+        elif birth is not None:
+            birth.pid_known(pid)
+        if is_quiet:
+            self._request(None)
+
+    def _failed(self, birth: Birth) -> None:
+        """There is no process for ``birth``."""
+        birth.failed()
+
+    def forget(self, birth: Birth) -> None:
+        """Its process ended: nobody may introduce itself as it any more."""
+        self.notifier.introductions.pop(birth.token, None)
+
+
+class WarmParent(ProcessParent):
+    """Starts a warm parent at first need and speaks with it.
+
+    :param module: what it runs: MODULE or ARM_MODULE.
+    """
+
+    def __init__(self, host: Host, module: str = MODULE) -> None:
+        super().__init__(host)
+        self._module = module
+        # Protected by the same lock:
+        self._socket: socket.socket | None = None
+        self._over = False  # the TEE ended
+        self._asked = 0  # for how many there is no answer yet
+        self._waiting: deque[int] = deque()  # tokens: those that were not asked for yet
+        self._notifier: Notifier | None = None
+
+    @property
+    def notifier(self) -> Notifier:
+        if self._notifier is None:
+            self._notifier = self._host.notifier()
+        return self._notifier
+
+    def start(self) -> None:
+        """Start it if it is not there yet; returns at once."""
+        with self._lock:
+            if self._socket is not None or self._over:
+                return
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                self._notifier = self._host.notifier()
+                self._host.spawn_trapped(self._module, theirs.fileno())
+            self._socket = mine
+        self._host.events.add(mine.fileno(), self._read)
+
+    def spawn(self, birth: Birth) -> None:
+        self.start()
+        super().spawn(birth)
+
+    def _is_busy(self) -> bool:
+        return bool(self._asked or self._waiting)
+
+    def _fork(self, token: int) -> None:
+        with self._lock:
+            self._waiting.append(token)
+        self._ask()
 
     def _ask(self) -> None:
         """Ask for those that wait, but never for so many that either side could block in a send."""
@@ -161,14 +230,9 @@ class WarmParent:
             except OSError:
                 with self._lock:
                     self._asked -= 1
-                self._fail(token)
-
-    def forget(self, birth: Birth) -> None:
-        """Its process ended: nobody may introduce itself as it any more."""
-        self.notifier.introductions.pop(birth.token, None)
+                self._forked(token, -1)
 
     def reap(self, pid: int) -> None:
-        """The end of ``pid`` is known here: its number may be used again."""
         sock = self._socket
         if sock is not None:
             try:
@@ -177,7 +241,12 @@ class WarmParent:
                 pass
 
     def close(self) -> None:
-        """End it; services that still run end with it."""
+        """End it for good; services that still run end with it."""
+        with self._lock:
+            self._over = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         with self._lock:
             sock, self._socket = self._socket, None
             self._spare = None  # it ends with its parent
@@ -197,37 +266,13 @@ class WarmParent:
             self._ended()
             return
         _kind, pid, token = _SPAWNED.unpack(data)
-        birth = None
         with self._lock:
             self._asked -= 1
-            process = self._processes.pop(token, None) if pid >= 0 else None
-            if process is not None:
-                process.pid, birth = pid, process.birth
-            # Not while many are wanted: those come first.
-            is_quiet = pid >= 0 and not self._asked and not self._waiting and self._spare is None
-        if pid < 0:
-            self._fail(token)
-        elif birth is not None:
-            birth.pid_known(pid)
-        if is_quiet:
-            self._request(None)
-        else:
-            self._ask()
-
-    def _fail(self, token: int) -> None:
-        self.notifier.introductions.pop(token, None)
-        birth = None
-        with self._lock:
-            process = self._processes.pop(token, None)
-            if process is not None:
-                birth = process.birth
-                if self._spare is process:
-                    self._spare = None
-        if birth is not None:
-            birth.failed()
+        self._forked(token, pid)
+        self._ask()
 
     def _ended(self) -> None:
-        self.close()
+        self._disconnect()
         self._host.warn(
             "the warm parent of trusted services ended; the next session starts another"
         )
@@ -236,4 +281,4 @@ class WarmParent:
             self._waiting.clear()
             self._asked = 0
         for token in tokens:
-            self._fail(token)
+            self._forked(token, -1)

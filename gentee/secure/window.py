@@ -4,7 +4,11 @@
 On Linux the pages of registered memory are the client's own. Here a service sees them through one
 area that both map, kept from call to call. What is behind a reference, output or input, is there
 when the call starts; when it ends exactly the length that the client passed goes back, for outputs,
-whatever the result and the size that the service returned. References to the same bytes share them.
+whatever the result and the size that the service returned. References to the same bytes share them,
+and those in the same or neighbouring pages are as far apart as the client's.
+
+A TA sees whole pages. What is in them beside the references is not the client's, as it would be on
+Linux, but zero: never what an earlier call left there, which may have been another client's.
 """
 
 import mmap
@@ -47,13 +51,14 @@ class Layout:
     """Where in a window the references of one call are.
 
     ``size`` is what the window must hold, ``total`` what is copied in; ``outputs`` are (backing,
-    offset in it, place, bytes).
+    offset in it, place, bytes), ``gaps`` starts and ends of what belongs to no reference.
     """
 
-    __slots__ = ("_places", "outputs", "ranges", "size", "total")
+    __slots__ = ("_places", "gaps", "outputs", "ranges", "size", "total")
 
     def __init__(self, params: list[TeeParam]) -> None:
         self.outputs: list[tuple[Backing, int, int, int]] = []
+        self.gaps: list[tuple[int, int]] = []
         self.size = self.total = 0
         self._places: dict[TeeParam, int] = {}
         pieces: list[tuple[TeeParam, Range]] = []
@@ -61,12 +66,24 @@ class Layout:
             if param.shm is not None and param.shm.backing is not None:
                 pieces.append((param, Range(param.shm.backing, param.a, param.b)))
         self.ranges = _merge([piece for _, piece in pieces])
+        last: Range | None = None
+        used = 0  # where the last one ends
         for merged in self.ranges:
             # The same offset in the page as the client's, so that alignment is preserved.
             merged.place = self.size + merged.start % PAGE_SIZE
+            if last is not None and last.space == merged.space:
+                place = last.place + merged.start - last.start
+                if place < merged.place:  # in the last one's pages, or at the start of the next
+                    merged.place = place
+            if merged.place > used:
+                self.gaps.append((used, merged.place))
+            used = merged.place + merged.end - merged.start
             # At least a page: a reference without bytes needs a place as well.
-            self.size = page_align(merged.place + max(1, merged.end - merged.start))
+            self.size = page_align(max(used, merged.place + 1))
             self.total += merged.end - merged.start
+            last = merged
+        if used < self.size:
+            self.gaps.append((used, self.size))
         for param, piece in pieces:
             place = next(
                 r.place + piece.start - r.start
@@ -186,9 +203,15 @@ class Window:
         # last of them knows that nobody needs the descriptor.
         self.mapped()
 
+    def view(self, place: int, size: int) -> memoryview:
+        """Some of the area's bytes, for code inside this program. They last as long as the view."""
+        return memoryview(self._map)[place : place + size]  # type: ignore[arg-type]
+
     def copy_in(self, layout: Layout) -> None:
         """Bring the client's bytes; OSError EFAULT where they are not there any more."""
         view = memoryview(self._map)  # type: ignore[arg-type]
+        for start, end in layout.gaps:
+            view[start:end] = bytes(end - start)
         _run(
             [
                 (backing.copy_in, offset, view[r.place + start - r.start : r.place + end - r.start])

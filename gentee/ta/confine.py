@@ -6,6 +6,12 @@ all services inherit it. It leaves what importing modules takes, which is readin
 fork. :func:`lock` is for a service's process, after the modules from outside that its code wants
 have been imported, and before any of its own code runs. Both are system calls that only take away.
 
+The processes of OP-TEE's TAs import nothing, and need far less than an interpreter may: they have a
+table of their own, :data:`TA_TABLE`, and :func:`lock_ta`. What they do run is native code that the
+engine makes of the TA's, in pages that it got before: whoever gets out of the engine can execute
+what he likes there, and this table is all that he has. A process that has a TA ready and is forked
+for each of its instances (:func:`lock_template`) may fork and lock, besides.
+
 Some facts about memory
 =======================
 
@@ -56,6 +62,11 @@ def _one_of(argument: int, *values: int) -> Rule:
 
 _TA_IOCTL = (Test(0, 0), Test(1, TA_IOC_HELLO & ~0xF, 0xFFFF_FFF0))
 _NO_EXEC = Test(2, 0, _PROT_EXEC)
+_COUNTED_MAPS = (
+    (_NO_EXEC, Test(3, 0, _MAP_UNCOUNTED)),
+    (_NO_EXEC, Test(3, _MAP_PRIVATE_ANONYMOUS, 0xFFFF_FFFF ^ _MAP_HARMLESS)),
+)
+_FORK = ((Test(0, _SIGCHLD, 0xFFFF_FFFF ^ _CLONE_TIDS),),)
 
 
 class Row:
@@ -87,9 +98,7 @@ TABLE = (
     Row("ioctl", 16, 29, (_TA_IOCTL, *_one_of(1, _FIOCLEX, _FIONCLEX)), (_TA_IOCTL,),
         "the channel to the TEE; before the lock os.set_inheritable() too"),
     # Memory.
-    Row("mmap", 9, 222, ALWAYS,
-        ((_NO_EXEC, Test(3, 0, _MAP_UNCOUNTED)),
-         (_NO_EXEC, Test(3, _MAP_PRIVATE_ANONYMOUS, 0xFFFF_FFFF ^ _MAP_HARMLESS))),
+    Row("mmap", 9, 222, ALWAYS, _COUNTED_MAPS,
         "the pages of clients, and memory of its own that is counted"),
     Row("munmap", 11, 215, ALWAYS, ALWAYS, "to let go of memory"),
     Row("mremap", 25, 216, ALWAYS, ALWAYS, "realloc(), and maps that move (gentee.linux.maps)"),
@@ -160,7 +169,7 @@ TABLE = (
     Row("sched_getaffinity", 204, 123, ALWAYS, NEVER, "modules ask at import"),
     Row("getrusage", 98, 165, ALWAYS, NEVER, "modules ask at import"),
     # And for the warm parent, and the lock.
-    Row("clone", 56, 220, ((Test(0, _SIGCHLD, 0xFFFF_FFFF ^ _CLONE_TIDS),),), NEVER,
+    Row("clone", 56, 220, _FORK, NEVER,
         "fork(); neither threads, which the lock would not reach, nor namespaces"),
     Row("wait4", 61, 260, ALWAYS, NEVER, "the warm parent collects services"),
     Row("sendto", 44, 206, ALWAYS, NEVER, "the warm parent's socket; nobody can make another"),
@@ -172,10 +181,49 @@ TABLE = (
 # fmt: on
 
 
-def filter_of(audit_arch: int, *, locked: bool) -> bytes:
+# The same for OP-TEE's TAs, after the first step: in a template, and in the process of an instance.
+# fmt: off
+TA_TABLE = (
+    Row("ioctl", 16, 29, (_TA_IOCTL,), (_TA_IOCTL,), "the channel to the TEE"),
+    # Memory. Neither mprotect nor mremap: the allocator of one thread gets along without them.
+    Row("mmap", 9, 222, _COUNTED_MAPS, _COUNTED_MAPS,
+        "memory of the TA, pages of clients, libraries; the allocator"),
+    Row("munmap", 11, 215, ALWAYS, ALWAYS, "to let go of memory"),
+    Row("brk", 12, 214, ALWAYS, ALWAYS, "the allocator"),
+    # Its log, and descriptors that it was given.
+    Row("write", 1, 64, _one_of(0, 1, 2), _one_of(0, 1, 2), "the log, the crash report"),
+    Row("writev", 20, 66, _one_of(0, 2), _one_of(0, 2), "last words of the C library"),
+    Row("close", 3, 57, ALWAYS, ALWAYS, "descriptors that were mapped"),
+    Row("fcntl", 72, 25, _one_of(1, _F_DUPFD_CLOEXEC), _one_of(1, _F_DUPFD_CLOEXEC),
+        "the mmap module duplicates what it maps"),
+    # The interpreter.
+    Row("futex", 202, 98, ALWAYS, ALWAYS, "locks; an instance that rests"),
+    Row("clock_gettime", 228, 113, ALWAYS, ALWAYS, "time, where the vDSO has no clock"),
+    Row("clock_nanosleep", 230, 115, ALWAYS, ALWAYS, "TEE_Wait that cannot be cancelled"),
+    Row("restart_syscall", 219, 128, ALWAYS, ALWAYS, "a sleep that was stopped and goes on"),
+    Row("getrandom", 318, 278, ALWAYS, ALWAYS, "random numbers, random places"),
+    Row("exit_group", 231, 94, ALWAYS, ALWAYS, "its end"),
+    # Of templates only: to fork, and to lock what was forked.
+    Row("clone", 56, 220, _FORK, NEVER, "fork()"),
+    Row("wait4", 61, 260, ALWAYS, NEVER, "instances are collected"),
+    Row("rt_sigprocmask", 14, 135, ALWAYS, NEVER, "fork()"),
+    Row("set_robust_list", 273, 99, ALWAYS, NEVER, "the C library, in a forked process"),
+    Row("rseq", 334, 293, ALWAYS, NEVER, "the C library, in a forked process"),
+    Row("getpid", 39, 172, ALWAYS, NEVER, "whether the parent is still there"),
+    Row("getppid", 110, 173, ALWAYS, NEVER, "the same"),
+    Row("gettid", 186, 178, ALWAYS, NEVER, "the C library, in a forked process"),
+    Row("prctl", 157, 167, _one_of(0, PR_SET_PDEATHSIG), NEVER, "to end with the template"),
+    Row("prlimit64", 302, 261, _one_of(0, 0), NEVER, "limits of its own"),
+    Row("seccomp", 317, 277, ALWAYS, NEVER, "the lock"),
+    Row("landlock_restrict_self", 446, 446, ALWAYS, NEVER, "the lock"),
+)
+# fmt: on
+
+
+def filter_of(audit_arch: int, *, locked: bool, table: "tuple[Row, ...]" = TABLE) -> bytes:
     """The filter of a step, for x86-64 or aarch64."""
     rules = []
-    for row in TABLE:
+    for row in table:
         number = row.x86_64 if audit_arch == arch.AUDIT_ARCH_X86_64 else row.aarch64
         rule = row.locked if locked else row.loading
         if number is not None and rule != NEVER:
@@ -196,12 +244,15 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
 class _Lock:
-    """What :func:`lock` needs, made ahead: each service pays for the system calls only."""
+    """What the locks need, made ahead: each service pays for the system calls only."""
 
-    __slots__ = ("filter", "ruleset")
+    __slots__ = ("filter", "ruleset", "ta_filter", "template_filter")
 
     def __init__(self, version: int) -> None:
-        self.filter = PreparedFilter(filter_of(arch.ARCHES[0], locked=True))
+        native = arch.ARCHES[0]
+        self.filter = PreparedFilter(filter_of(native, locked=True))
+        self.ta_filter = PreparedFilter(filter_of(native, locked=True, table=TA_TABLE))
+        self.template_filter = PreparedFilter(filter_of(native, locked=False, table=TA_TABLE))
         self.ruleset = -1
         if version:
             ruleset = landlock.create_ruleset(version)
@@ -237,6 +288,23 @@ def restrict(keep_fd: int) -> None:
 
 def lock() -> None:
     """The last step, for a service's process: from here on only what it needs to serve commands."""
+    _without_files().filter.install()
+
+
+def lock_ta() -> None:
+    """The same for the process of an OP-TEE TA, before it looks at anything that the TA says."""
+    _without_files().ta_filter.install()
+
+
+def lock_template() -> None:
+    """The same for a process that is to be forked for instances of a TA: each of them is to call
+    :func:`lock_ta`.
+    """
+    _without_files().template_filter.install()
+
+
+def _without_files() -> _Lock:
+    """What a lock does besides its filter."""
     prepared = _lock
     if prepared is None:
         raise RuntimeError("restrict() comes first")
@@ -244,7 +312,8 @@ def lock() -> None:
     if prepared.ruleset >= 0:
         landlock.restrict_self(prepared.ruleset)
         os.close(prepared.ruleset)
-    prepared.filter.install()
+        prepared.ruleset = -1  # what a template forks has it already
+    return prepared
 
 
 def limit_memory(memory_limit: int) -> None:

@@ -43,7 +43,9 @@ _DEVICE_ID = UUID("94e9ab89-4c43-56ea-8b35-45dc07226830")
 # Levels of protection, section 4.7: 100 is what the normal world could change.
 _PROTECTION = 100
 
-_TEE: dict[str, Property] = {
+# Of the TEE: what services in Python and OP-TEE's TAs see. The latter get those in
+# OPTEE_TEE_PROPERTIES from the core, and have the first two in their libutee.
+TEE_PROPERTIES: dict[str, Property] = {
     "gpd.tee.arith.maxBigIntSize": (U32, 2048),
     "gpd.tee.internalCore.version": (U32, _CORE_API_VERSION),
     "gpd.tee.apiversion": (STRING, "GPD-1.1-dev"),
@@ -69,6 +71,27 @@ _TEE: dict[str, Property] = {
     "gpd.tee.firmware.manufacturer": (STRING, "FW_MAN_UNDEF"),
     "gpd.tee.event.maxSources": (U32, 0),
 }
+
+# What OP-TEE's core has, in its order (tee_propset_tee of core/tee/tee_svc.c). Two values are not
+# those of an OP-TEE on a board: the protection level of system time is 1000 there, where a counter
+# keeps it that the normal world cannot set; and the makers' names are a board's to say. In the API
+# version OP-TEE has stayed with version 1.1 of the document, "GPD-1.1-dev", and so does gentee;
+# gpd.tee.internalCore.version is the newer property for it.
+OPTEE_TEE_PROPERTIES = (
+    "gpd.tee.apiversion",
+    "gpd.tee.description",
+    "gpd.tee.deviceID",
+    "gpd.tee.systemTime.protectionLevel",
+    "gpd.tee.TAPersistentTime.protectionLevel",
+    "gpd.tee.cryptography.ecc",
+    "gpd.tee.trustedStorage.antiRollback.protectionLevel",
+    "gpd.tee.trustedos.implementation.version",
+    "gpd.tee.trustedos.implementation.binaryversion",
+    "gpd.tee.trustedos.manufacturer",
+    "gpd.tee.firmware.implementation.version",
+    "gpd.tee.firmware.implementation.binaryversion",
+    "gpd.tee.firmware.manufacturer",
+)
 
 
 def _own() -> dict[str, Property]:
@@ -112,7 +135,7 @@ def _client() -> dict[str, Property]:
 
 def _set(handle: int) -> dict[str, Property]:
     if handle == TEE_PROPSET_TEE_IMPLEMENTATION:
-        return _TEE
+        return TEE_PROPERTIES
     if handle == TEE_PROPSET_CURRENT_TA:
         return _own()
     if handle == TEE_PROPSET_CURRENT_CLIENT:

@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The inside of a service's process: commands in, entry points called, results out."""
 
-import fcntl
 import io
 import mmap
 import os
 import sys
-import time
 import traceback
 from typing import Any
 
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import TEE_ERROR_TARGET_DEAD, TEE_SUCCESS, result_name
-from gentee.errors import Cancel, TaPanic, TeeError
-from gentee.linux import arch
-from gentee.linux.buffers import address_of
-from gentee.linux.futex import futex_wait
-from gentee.linux.libc import set_process_name, syscall
+from gentee.errors import NotSupported, TaPanic, TeeError
+from gentee.linux.libc import set_process_name
 from gentee.ta import confine, loading
 from gentee.ta.api import TASK, Memref, Param, TrustedApplication, Value
 from gentee.ta.memory import Memory
-from gentee.ta.requests import CHANNEL
+from gentee.ta.process import Process, introduce
 
 _NO_PARAMS: list[Param] = [None, None, None, None]
 
@@ -57,49 +52,20 @@ class _LogStream(io.TextIOBase):
             self._rest = ""
 
 
-class ServiceProcess:
-    """The one service of this process."""
+class ServiceProcess(Process):
+    """The one Python service of this process."""
 
     def __init__(self, mailbox: mmap.mmap) -> None:
-        self._words = memoryview(mailbox).cast("Q")
-        self._resting = address_of(memoryview(mailbox)) + 8 * ch.M_RESTING
+        super().__init__(mailbox)
         self._memory = Memory()
         self._sessions: dict[int, Any] = {}
         self._service: TrustedApplication | None = None
         self._memory_limit = 0
         TASK.log = self.log
         TASK.wait = self.wait
-        TASK.cancelled = self._cancelled
-        CHANNEL.attach(self._words)
+        TASK.cancelled = self.cancelled
 
-    def run(self) -> None:
-        """Serve commands until the instance is destroyed."""
-        ioctl, words = fcntl.ioctl, self._words
-        next_command = ch.TA_IOC_NEXT
-        while True:
-            op = ioctl(0, next_command, 0)
-            if op == ch.TA_INVOKE:
-                words[ch.M_RET] = self._call(self._invoke)
-            elif op == ch.TA_OPEN_SESSION:
-                words[ch.M_RET] = self._call(self._open_session)
-            elif op == ch.TA_CLOSE_SESSION:
-                words[ch.M_RET] = self._call(self._close_session)
-            elif op == ch.TA_CREATE:
-                words[ch.M_RET] = self._call(self._create)
-            elif op == ch.TA_DESTROY:
-                TASK.session = 0
-                if self._service is not None:
-                    self._call(self._service.TA_DestroyEntryPoint)
-                self._flush()
-                os._exit(0)
-            elif op == ch.TA_REST:
-                while words[ch.M_RESTING]:
-                    futex_wait(self._resting, 1)
-                continue
-            if words[ch.M_NUM_UNMAPS]:
-                self._unmap()
-
-    def _call(self, entry_point: Any) -> int:
+    def call(self, entry_point: Any) -> int:
         TASK.masked = True
         result = TEE_SUCCESS
         try:
@@ -136,7 +102,7 @@ class ServiceProcess:
 
     # Entry points.
 
-    def _create(self) -> None:
+    def create(self) -> None:
         fd = self._words[ch.M_FUNC]
         uuid = self._words[ch.M_UUID : ch.M_UUID + 2].tobytes().hex()
         self._memory_limit = self._words[ch.M_MEMORY_LIMIT]
@@ -160,7 +126,7 @@ class ServiceProcess:
                 return
         raise RuntimeError("no TrustedApplication with its UUID in the service's file")
 
-    def _open_session(self) -> None:
+    def open_session(self) -> None:
         assert self._service is not None
         words = self._words
         types_ = words[ch.M_PARAM_TYPES]
@@ -178,7 +144,7 @@ class ServiceProcess:
             if types_:
                 self._write_params(types_, params)
 
-    def _invoke(self) -> None:
+    def invoke(self) -> None:
         assert self._service is not None
         words = self._words
         types_ = words[ch.M_PARAM_TYPES]
@@ -193,7 +159,7 @@ class ServiceProcess:
         finally:
             self._write_params(types_, params)
 
-    def _close_session(self) -> None:
+    def close_session(self) -> None:
         assert self._service is not None
         TASK.session = session = self._words[ch.M_SESSION]
         context = self._sessions.pop(session, None)
@@ -202,14 +168,21 @@ class ServiceProcess:
         finally:
             TASK.clients.pop(session, None)
 
+    def dump_memstats(self) -> None:
+        raise NotSupported("a Python service has no heap of its own")
+
+    def destroy(self) -> None:
+        TASK.session = 0
+        if self._service is not None:
+            self.call(self._service.TA_DestroyEntryPoint)
+        self._flush()
+
     # Parameters: values as objects, references as views of the client's pages.
 
     def _params(self, types_: int) -> list[Param]:
         words = self._words
-        for index in range(words[ch.M_NUM_MAPS]):
-            key, fd, size = words[ch.M_MAPS + 3 * index : ch.M_MAPS + 3 * index + 3]
-            self._memory.map(key, fd, size)
-        words[ch.M_NUM_MAPS] = 0
+        if words[ch.M_NUM_MAPS]:
+            self.new_maps()
         params: list[Param] = []
         for index in range(4):
             kind = types_ >> 4 * index & 0xF
@@ -242,46 +215,16 @@ class ServiceProcess:
             elif isinstance(param, Memref) and kind in (6, 7):
                 words[base + 1] = param.size & 0xFFFF_FFFF_FFFF_FFFF
 
-    def _unmap(self) -> None:
-        words = self._words
-        for key in words[ch.M_UNMAPS : ch.M_UNMAPS + words[ch.M_NUM_UNMAPS]].tolist():
-            self._memory.unmap(key)
-        words[ch.M_NUM_UNMAPS] = 0
+    def map(self, key: int, fd: int, size: int) -> None:
+        self._memory.map(key, fd, size)
 
-    # What services ask for.
-
-    def log(self, level: int, text: str) -> None:
-        """Write lines to the log."""
-        self._words[ch.M_FLAGS] = ch.R_LOGGED
-        mark = b"\x01%d" % level
-        data = b"".join(
-            mark + line.encode("utf-8", "backslashreplace")[: ch.LOG_LINE_MAX] + b"\n"
-            for line in str(text).split("\n")
-        )
-        while data:
-            data = data[os.write(1, data) :]
-
-    def wait(self, milliseconds: int, masked: bool) -> None:
-        """TEE_Wait."""
-        if masked:  # then only the end of the process ends one for ever
-            while milliseconds == 0xFFFF_FFFF:
-                time.sleep(86400)
-            time.sleep(milliseconds / 1000)
-            return
-        argument = milliseconds - (1 << 32) if milliseconds >= 1 << 31 else milliseconds
-        if fcntl.ioctl(0, ch.TA_IOC_WAIT, argument) == 1:
-            raise Cancel("cancelled by the client")
-
-    def _cancelled(self) -> bool:
-        return self._words[ch.M_CANCEL] != 0
+    def unmap(self, key: int) -> None:
+        self._memory.unmap(key)
 
 
 def serve(token: int) -> None:
     """Introduce this process with its token and serve; never returns."""
-    page = syscall("hello", arch.NATIVE["ioctl"], 0, ch.TA_IOC_HELLO, token)
-    mailbox = mmap.mmap(page, ch.MAILBOX_SIZE)
-    os.close(page)
-    process = ServiceProcess(mailbox)
+    process = ServiceProcess(introduce(token))
     sys.stdout = _LogStream(process, 2)
     sys.stderr = _LogStream(process, 1)
     process.run()

@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Callable
 from struct import Struct
 
 from gentee.linux.libc import PR_SET_PDEATHSIG, prctl, set_process_name
@@ -23,13 +24,26 @@ _SPAWNED = Struct("<ciQ")
 
 def main(socket_fd: int) -> None:
     """Serve the socket to its end."""
+    runtime.prepare()
+    loading.rehearse()
+    fork_for(socket_fd, "gentee-warm", _serve)
+
+
+def _serve(token: int) -> None:
+    loading.rehearse()
+    runtime.serve(token)
+
+
+def fork_for(socket_fd: int, name: str, serve: Callable[[int], None]) -> None:
+    """Restrict this process, which is ready, and fork as the socket says, to its end.
+
+    :param serve: what a new process does with its token. It does not return.
+    """
     sock = socket.socket(fileno=socket_fd)
     sock.set_inheritable(False)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    set_process_name("gentee-warm")
+    set_process_name(name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    runtime.prepare()
-    loading.rehearse()
     confine.restrict(sock.fileno())
     gc.collect()
     gc.freeze()
@@ -39,7 +53,7 @@ def main(socket_fd: int) -> None:
             os._exit(0)
         if message[:1] == b"S":
             _, token = _SPAWN.unpack(message)
-            _spawn(sock, token)
+            _spawn(sock, token, serve)
         elif message[:1] == b"R":
             _, pid = _REAP.unpack(message)
             try:
@@ -48,22 +62,23 @@ def main(socket_fd: int) -> None:
                 pass
 
 
-def _spawn(sock: socket.socket, token: int) -> None:
+def _spawn(sock: socket.socket, token: int, serve: Callable[[int], None]) -> None:
     parent = os.getpid()
     try:
         pid = os.fork()
     except OSError as error:
-        sock.send(_SPAWNED.pack(b"P", -(error.errno or 1), token))
-        return
+        pid = -(error.errno or 1)
     if pid:
-        sock.send(_SPAWNED.pack(b"P", pid, token))
+        try:
+            sock.send(_SPAWNED.pack(b"P", pid, token))
+        except BrokenPipeError:  # gentee has ended, and so does this, and its child with it
+            os._exit(0)
         return
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(0)
         sock.close()
-        loading.rehearse()
-        runtime.serve(token)
+        serve(token)
     finally:
         os._exit(1)

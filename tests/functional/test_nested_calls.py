@@ -26,6 +26,7 @@ from gentee.abi.gp import (
 from gentee.client import OUTPUT, Operation, Session, SharedMemory, TempRef, Value
 from gentee.errors import TeeError
 from gentee.secure.instance import Instance
+from gentee.secure.instance_memory import InstanceMemory
 from tests.functional.test_services import Tee
 from tests.helpers import ServiceHost, in_threads, open_descriptors, wait_until
 
@@ -831,7 +832,7 @@ params[0].a = both.a
 def waiting_caller(tee: Tee) -> Instance:
     """The instance that waits for another one, as soon as that waits in TEE_Wait."""
     (soft,) = tee.driver._tees
-    wait_until(lambda: any(one._wait_id for one in soft.instances()))
+    wait_until(lambda: any(one.waits.notify_id for one in soft.instances()))
     (found,) = [one for one in soft.instances() if one.nested is not None]
     return found
 
@@ -916,7 +917,7 @@ def test_a_bug_in_a_command_costs_one_call(
     put(tee, B, ECHO)
     session = tee.open(B)
     with monkeypatch.context() as patched:
-        patched.setattr(Instance, "write_params", lambda *_args: 1 / 0)
+        patched.setattr(InstanceMemory, "write_params", lambda *_args: 1 / 0)
         error = failure(session, 4, b"x")
     assert (error.code, error.origin) == (TEE_ERROR_GENERIC, TEE_ORIGIN_TEE)
     session.invoke(4, b"x")

@@ -30,8 +30,8 @@ COUNTING = """
 # It never rests, whatever it is told.
 RESTLESS = """
     def TA_CreateEntryPoint(self):
-        from gentee.ta import runtime
-        runtime.futex_wait = self.awake
+        from gentee.ta import process
+        process.futex_wait = self.awake
 
     def awake(self, address, value):
         import ctypes

@@ -34,7 +34,7 @@ __attribute__((visibility("default"))) struct {
 	} *ifs;
 } __init_fini_info;
 
-static unsigned constructed;
+static volatile unsigned constructed; /* else the compiler runs the constructor */
 
 __attribute__((constructor)) static void construct(void) { constructed = 5; }
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What an engine is: memory, registers, run to the next system call; and how it faults."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
 PROT_READ = 1
@@ -120,6 +120,18 @@ class Engine:
     def guard_stack(self, low: int, high: int) -> None:
         """Data faults in this range are stack overflows: the unmapped pages below the stack."""
         self._stack_guard = range(low, high)
+
+    def record_blocks(self, tell: Callable[[int, bool], None]) -> None:
+        """Call ``tell`` with each block of code that is translated: its address, whether Thumb.
+
+        A hint: an engine may know none, and tell some blocks as both.
+        """
+
+    def translate(self, blocks: Iterable[tuple[int, bool]]) -> None:
+        """Translate blocks now, which are executable memory; a hint as :meth:`record_blocks`."""
+
+    def renew_keys(self) -> None:
+        """Take new keys for pointer authentication, before anything was entered."""
 
     def enter(self, pc: int, sp: int, arguments: tuple[int, ...]) -> None:
         """Prepare an entry: at most four arguments in registers, everything else zero.

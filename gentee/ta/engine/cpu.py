@@ -142,17 +142,24 @@ MEMORY_FAULTS = {
 }
 
 
+def authentication_keys() -> list[tuple[SystemRegister, int]]:
+    """What to write for new random keys of pointer authentication."""
+    keys = os.urandom(16)
+    return [
+        (APIAKEYLO_EL1, int.from_bytes(keys[:8], "little")),
+        (APIAKEYHI_EL1, int.from_bytes(keys[8:], "little")),
+    ]
+
+
 def system_registers(sctlr: int) -> list[tuple[SystemRegister, int]]:
     """What to write, in this order, so that AArch64 user mode is as OP-TEE's TAs find it.
 
     :param sctlr: SCTLR_EL1 as the CPU came with it.
     """
-    keys = os.urandom(16)
     return [
         (SCR_EL3, SCR_NS | SCR_RW | SCR_APK | SCR_API),
         (HCR_EL2, HCR_RW | HCR_APK | HCR_API),
-        (APIAKEYLO_EL1, int.from_bytes(keys[:8], "little")),
-        (APIAKEYHI_EL1, int.from_bytes(keys[8:], "little")),
+        *authentication_keys(),
         (CPACR_EL1, CPACR_FPEN),
         (SCTLR_EL1, sctlr | SCTLR_ENIA),
     ]

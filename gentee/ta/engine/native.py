@@ -16,7 +16,7 @@ Every address that Unicorn is given belongs to a buffer that ``_anchors`` holds 
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -45,9 +45,55 @@ class uc_arm64_cp_reg(ctypes.Structure):
 
 
 _INTR_CALLBACK = ctypes.CFUNCTYPE(None, _void_p, ctypes.c_uint32, _void_p)
+_EDGE_CALLBACK = ctypes.CFUNCTYPE(None, _void_p, _void_p, _void_p, _void_p)
 _MEM_CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_bool, _void_p, ctypes.c_int, _u64, ctypes.c_int, ctypes.c_int64, _void_p
 )
+
+
+def _on_memory(accesses: list[int]) -> Any:
+    """A callback that notes the address of an access and does not permit it."""
+
+    def callback(_uc: int, _type: int, address: int, _size: int, _value: int, _data: int) -> bool:
+        accesses.append(address)
+        return False
+
+    return _MEM_CALLBACK(callback)
+
+
+def _on_edge(tell: list[Callable[[int, bool], None]], is_arm: bool) -> object:
+    """A callback for UC_HOOK_EDGE_GENERATED that passes the new block on."""
+
+    def callback(_uc: int, address: int, _previous: int, _data: int) -> None:
+        block = uc_tb.from_address(address)
+        # Arm instructions have four bytes; so may have those of a short Thumb block.
+        if is_arm and (block.size != 4 * block.icount or block.pc & 2):
+            tell[0](block.pc, True)
+        else:
+            tell[0](block.pc, False)
+            if is_arm:
+                tell[0](block.pc, True)
+
+    return _EDGE_CALLBACK(callback)
+
+
+def _on_interrupt(interrupts: list[int]) -> Any:
+    """A callback that notes the number of an exception."""
+
+    def callback(_uc: int, number: int, _data: int) -> None:
+        interrupts.append(number)
+
+    return _INTR_CALLBACK(callback)
+
+
+class uc_tb(ctypes.Structure):
+    """``struct uc_tb`` of <unicorn/unicorn.h>."""
+
+    _fields_ = [
+        ("pc", ctypes.c_uint64),
+        ("icount", ctypes.c_uint16),
+        ("size", ctypes.c_uint16),
+    ]
 
 
 class _Library:
@@ -71,6 +117,7 @@ class _Library:
         self.close = bind(held, "uc_close", _void_p)
         self.ctl = bind(held, "uc_ctl", _void_p, ctypes.c_int)  # and one int, see _control
         self.ctl1 = bind(free, "uc_ctl", _void_p, ctypes.c_int, ctypes.c_int)
+        self.ctl2 = bind(held, "uc_ctl", _void_p, ctypes.c_int, _u64, _void_p)
         self.map_ptr = bind(held, "uc_mem_map_ptr", _void_p, _u64, _u64, ctypes.c_uint32, _void_p)
         self.unmap = bind(held, "uc_mem_unmap", _void_p, _u64, _u64)
         self.protect = bind(held, "uc_mem_protect", _void_p, _u64, _u64, ctypes.c_uint32)
@@ -158,6 +205,15 @@ class NativeEngine(Engine):
         self._result_register = cpu.arguments[0]
         self.args = self._stop.values  # type: ignore[assignment]
         self._pc = 0
+
+        # For a look at a fault. Made now: each takes memory that can be executed, which a process
+        # that is locked in cannot get.
+        self._accesses: list[int] = []
+        self._interrupts: list[int] = []
+        self._tell: list[Callable[[int, bool], None]] = []
+        self._edge_callback = _on_edge(self._tell, self._is_arm)
+        self._memory_callback = _on_memory(self._accesses)
+        self._interrupt_callback = _on_interrupt(self._interrupts)
 
         self._interrupt = ctypes.c_uint64()
         self._add_hook(uc.UC_HOOK_INTR, lib.query_address, ctypes.addressof(self._interrupt))
@@ -269,6 +325,28 @@ class NativeEngine(Engine):
         self._control(uc.UC_CTL_TLB_FLUSH)
         self.invalidate()
 
+    def record_blocks(self, tell: Callable[[int, bool], None]) -> None:
+        self._tell.append(tell)
+        self._add_hook(uc.UC_HOOK_EDGE_GENERATED, self._edge_callback, None)
+
+    def translate(self, blocks: Iterable[tuple[int, bool]]) -> None:
+        block = uc_tb()
+        where = ctypes.addressof(block)
+        command = uc.UC_CTL_TB_REQUEST_CACHE | 2 << 26 | uc.UC_CTL_IO_READ_WRITE << 30
+        was_thumb = False
+        for address, is_thumb in blocks:
+            if is_thumb is not was_thumb:
+                # The state that the CPU is in now is what a block is translated for.
+                self._write(uc.UC_ARM_REG_CPSR, cpus.CPSR_USR | (is_thumb and cpus.CPSR_T))
+                was_thumb = is_thumb
+            # What cannot be translated now will be when it is run, or fault then.
+            self._lib.ctl2(self._uc, command, address, where)
+
+    def renew_keys(self) -> None:
+        if self.arch == AARCH64:
+            for register, value in cpus.authentication_keys():
+                self._system_register(register, value)
+
     def enter(self, pc: int, sp: int, arguments: tuple[int, ...]) -> None:
         batch = self._entry
         values = batch.values
@@ -307,23 +385,12 @@ class NativeEngine(Engine):
     def _look(self, error: int) -> None:
         """A run ended, and not with a system call: go on to one, or raise Fault."""
         lib = self._lib
-        accesses: list[int] = []
-        interrupts: list[int] = []
-
-        def on_memory(
-            _uc: int, _type: int, address: int, _size: int, _value: int, _data: int
-        ) -> bool:
-            accesses.append(address)
-            return False
-
-        def on_interrupt(_uc: int, number: int, _data: int) -> None:
-            interrupts.append(number)
-
-        memory_callback = _MEM_CALLBACK(on_memory)
-        interrupt_callback = _INTR_CALLBACK(on_interrupt)
+        accesses, interrupts = self._accesses, self._interrupts
+        accesses.clear()
+        interrupts.clear()
         hooks = [
-            self._add_hook(uc.UC_HOOK_MEM_INVALID, memory_callback, None),
-            self._add_hook(uc.UC_HOOK_INTR, interrupt_callback, None),
+            self._add_hook(uc.UC_HOOK_MEM_INVALID, self._memory_callback, None),
+            self._add_hook(uc.UC_HOOK_INTR, self._interrupt_callback, None),
         ]
         try:
             while True:

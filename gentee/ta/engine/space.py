@@ -24,7 +24,12 @@ from gentee.ta.engine.base import (
 
 LOW = 0x10000000
 HIGH = GUARDED_LOW
+LENT = 0x30000000  # from here memory of others, if it fits; below it the TA's own
 GUARD = 4 * SMALL_PAGE_SIZE  # unmapped on both sides of a block
+
+# Regions of one TA. Each takes 13 KiB of the engine's memory, and time with the square of their
+# number: this many take 0.15 seconds to map one by one.
+MAX_REGIONS = 512
 
 _TRIES = 16
 
@@ -95,6 +100,7 @@ class AddressSpace:
 
     def allocate(self, size: int) -> memoryview:
         """Zeroed memory of ``size`` bytes, rounded up to pages; raises OutOfMemory."""
+        self.check_regions()
         size = round_up(size)
         if not size or self.used + size > self.limit:
             raise OutOfMemory(f"{size} bytes of TA memory, {self.limit - self.used} are left")
@@ -105,19 +111,35 @@ class AddressSpace:
         self.used += size
         return memoryview(memory)
 
-    def place(self, size: int, guarded: bool = False) -> int:
+    def check_regions(self) -> None:
+        """Whoever is about to make one more region asks; raises OutOfMemory."""
+        if len(self._regions) >= MAX_REGIONS:
+            raise OutOfMemory(f"more than {MAX_REGIONS} regions")
+
+    def place(self, size: int, guarded: bool = False, lent: bool = False) -> int:
         """A random free address for ``size`` bytes, with free pages on both sides of it.
 
         :param guarded: in the window where branch targets are checked; switches checks on.
+        :param lent: for memory of others. It is apart from the TA's own, which so does not cut its
+            addresses into pieces: a client's buffer may be large.
         """
-        low, high = (GUARDED_LOW, GUARDED_HIGH) if guarded else (LOW, HIGH)
         if guarded and not self._guarded:
             self.engine.guard_branches()
             self._guarded = True
         size = round_up(size)
+        first = (GUARDED_LOW, GUARDED_HIGH) if guarded else (LENT, HIGH) if lent else (LOW, LENT)
+        address = self._place(*first, size)
+        if not address and not guarded:
+            address = self._place(LOW, HIGH, size)
+        if not address:
+            raise OutOfMemory(f"no addresses for {size} bytes")
+        return address
+
+    def _place(self, low: int, high: int, size: int) -> int:
+        """An address between these; 0 if there is none."""
         pages = (high - low - size - 2 * GUARD) // SMALL_PAGE_SIZE
         if pages <= 0:
-            raise OutOfMemory(f"no addresses for {size} bytes")
+            return 0
         for _ in range(_TRIES):
             address = low + GUARD + self._random(pages) * SMALL_PAGE_SIZE
             if self._is_free(address - GUARD, address + size + GUARD):
@@ -129,14 +151,13 @@ class AddressSpace:
             if address + size + GUARD <= region.address:
                 break
             address = region.end + GUARD
-        if address + size + GUARD > high:
-            raise OutOfMemory(f"no addresses for {size} bytes")
-        return address
+        return address if address + size + GUARD <= high else 0
 
     def map(
         self, address: int, memory: memoryview, prot: int, name: str, owner: object = None
     ) -> Region:
-        """Map memory, whole pages, at an address that is free."""
+        """Map memory, whole pages, at an address that is free; raises OutOfMemory, BadAddress."""
+        self.check_regions()
         if not self._is_free(address, address + len(memory)):
             raise BadAddress(f"{address:#x} is taken")
         region = Region(address, memory, prot, name, owner)
@@ -230,6 +251,7 @@ class AddressSpace:
 
 __all__ = [
     "GUARD",
+    "MAX_REGIONS",
     "PROT_EXEC",
     "PROT_READ",
     "PROT_WRITE",

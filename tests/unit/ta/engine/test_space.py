@@ -10,7 +10,7 @@ import pytest
 from gentee.errors import OutOfMemory
 from gentee.ta.engine.base import AARCH64, GUARDED_LOW, EngineError
 from gentee.ta.engine.native import NativeEngine
-from gentee.ta.engine.space import GUARD, LOW, AddressSpace, BadAddress
+from gentee.ta.engine.space import GUARD, LENT, LOW, AddressSpace, BadAddress
 
 PAGE = 4096
 
@@ -94,6 +94,19 @@ def test_places_are_apart_and_random(space: AddressSpace) -> None:
     gaps = [high - low for low, high in pairwise(places)]
     assert min(gaps) >= PAGE + GUARD
     assert len(set(gaps)) > 30
+
+
+def test_what_is_lent_is_apart(space: AddressSpace) -> None:
+    """However many small regions a TA has, there is room for a large buffer."""
+    for _ in range(40):
+        address = space.place(PAGE)
+        assert address + PAGE + GUARD <= LENT
+        add(space, address)
+    large = 1 << 30
+    assert LENT < space.place(large, lent=True) <= GUARDED_LOW - large - GUARD
+    # What does not fit into its part goes where there is room.
+    assert space.place(LENT) > LOW
+    assert space.place(GUARDED_LOW - LENT - GUARD, lent=True) <= LENT
 
 
 def test_a_crowded_space() -> None:
