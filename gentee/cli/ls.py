@@ -14,7 +14,7 @@ from gentee.core.registry import available_drivers
 from gentee.device.host import TerminalLog, printable
 from gentee.device.state_dir import DEFAULT_NAME, StateDir, folder_of
 from gentee.errors import UserError
-from gentee.secure.store import format_uuid
+from gentee.secure.service import format_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ COMMAND = Command(
         tee_access.STATE,
         tee_access.KEY,
         tee_access.STRICT,
+        Option("--stats", "instead, what is alive in a TEE that runs, and what it takes"),
         Option("--json", "for programs"),
     ],
 )
@@ -51,8 +52,14 @@ state, of a TEE that runs:
 def main(arguments: Sequence[str]) -> int:
     given = COMMAND.parse(arguments)
     if given.has("--help"):
-        sys.stdout.write(COMMAND.help(_DETAILS))
+        from gentee.cli import ls_stats
+
+        sys.stdout.write(COMMAND.help(f"{_DETAILS}\n{ls_stats.HELP}"))
         return 0
+    if given.has("--stats"):
+        from gentee.cli import ls_stats
+
+        return ls_stats.main(COMMAND, given)
     if given.has("--strict") and not given.has("--key"):
         raise COMMAND.error("--strict without --key accepts nothing", "add --key FILE")
     rows, problems = _services(given)

@@ -2,6 +2,7 @@
 """What the program that hosts a driver lends to it: threads, trapped processes, the log."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from gentee.linux.events import EventLoop
 from gentee.linux.notify import Notifier
@@ -34,6 +35,11 @@ class Host(ABC):
     @abstractmethod
     def log(self, source: str, level: int, text: str) -> None:
         """One line from a trusted service, for the person who runs the program."""
+
+    def log_block(self, source: str, level: int, lines: Sequence[str]) -> None:
+        """Lines that belong together; the first one says what they are about."""
+        for line in lines:
+            self.log(source, level, line)
 
     @abstractmethod
     def warn(self, text: str) -> None:

@@ -40,6 +40,10 @@ from gentee.core.device import IdAllocator
 from gentee.core.driver import PENDING, OpResult
 from gentee.core.params import TeeParam
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from gentee.core.shm import TeeShm
+
 SuppDone = Callable[[int, list[TeeParam]], None]
 
 _META_VALUE = TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_INOUT | TEE_IOCTL_PARAM_ATTR_META
@@ -140,6 +144,17 @@ class Supplicant:
         if nobody:
             done(TEE_ERROR_COMMUNICATION, params)
         return request
+
+    def shm_get_from_id(self, number: int) -> "TeeShm":
+        """Memory that the supplicant has lent, by its id; takes a reference.
+
+        :raises OSError: EINVAL for an id that is not the supplicant's, or without a supplicant.
+        """
+        with self._lock:
+            ctx = self._ctx
+        if ctx is None:
+            raise OSError(errno.EINVAL, "no supplicant")
+        return ctx.shm_get_from_id(number)
 
     def _withdraw(self, request: SuppRequest) -> None:
         with self._lock:

@@ -36,6 +36,7 @@ LIST = 5  # the same: the services
 LOAD = 6  # descriptor: the image; OK: uuid, version
 UNLOAD = 7  # payload: uuid
 STOP = 8  # end the TEE
+STATS = 9  # as LIST: what is alive, and what it takes
 # Answers, and what the server says unasked.
 OK = 0x100
 REFUSED = 0x101  # payload: text for a person, UTF-8
@@ -64,6 +65,7 @@ _REQUESTS: dict[int, tuple[int, int, int]] = {
     LOAD: (0, 1, 1),
     UNLOAD: (16, 0, 0),
     STOP: (0, 0, 0),
+    STATS: (0, 0, 0),
 }
 
 

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from gentee.core.host import LOG_ERROR, LOG_LEVEL_NAMES, Host
 from gentee.device.trapped_root import WAY_SERVICES, TrappedRoot
@@ -32,14 +33,15 @@ class TerminalLog:
             except OSError:  # nobody reads it any more: a log must not end a TEE
                 return
 
-    def service(self, source: str, level: int, text: str) -> None:
+    def service(self, source: str, level: int, text: str, more: Sequence[str] = ()) -> None:
+        """A line of a service's; ``more`` follow it, with nothing in between."""
         name = LOG_LEVEL_NAMES.get(level, str(level))
         source = printable(source)
         if self._colour:
             tag = f"\x1b[{_COLOURS.get(name, '0')}m[{source}] {name}:\x1b[0m"
         else:
             tag = f"[{source}] {name}:"
-        self.line(f"{tag} {printable(text)}")
+        self.line("\n".join((f"{tag} {printable(text)}", *map(printable, more))))
 
     def warn(self, text: str) -> None:
         self.line(f"gentee: {text}")
@@ -63,6 +65,10 @@ class BaseHost(Host):
     def log(self, source: str, level: int, text: str) -> None:
         if level <= self.log_level:
             self.terminal.service(source, level, text)
+
+    def log_block(self, source: str, level: int, lines: Sequence[str]) -> None:
+        if level <= self.log_level:
+            self.terminal.service(source, level, lines[0], lines[1:])
 
     def warn(self, text: str) -> None:
         if text not in self._told:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The services of a running TEE, as who administers it over the control socket sees them."""
 
+import os
+
 from gentee.abi.gentee_tee import TEE_TS_INSTALLED
 from gentee.errors import ItemNotFound, NotSupported, TeeError
-from gentee.secure.store import format_uuid
+from gentee.secure.service import format_uuid
 from gentee.secure.tee import SoftTee
 
 TYPE_CHECKING = False
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
     from gentee.core.driver import TeeDriver
     from gentee.core.trusted_services import TsInfo
-    from gentee.secure.store import Service
+    from gentee.secure.service import Service
+    from gentee.secure.statistics import HeapStats, MemoryStats
 
 
 class ServiceManager:
@@ -45,6 +48,49 @@ class ServiceManager:
     def instances(self) -> int:
         return sum(len(tee.instances()) for tee in self._tees)
 
+    def stats(self) -> "dict[str, Any]":
+        """What is alive: instances of services with their sessions, memory and heaps, and sessions
+        of pseudo TAs. Heaps are asked for, which may take two seconds.
+        """
+        from gentee.secure.statistics import heaps_of, memory_of
+
+        instances = [one for tee in self._tees for one in tee.instances() if not one.dead]
+        heaps = heaps_of(instances)
+        services: dict[bytes, dict[str, Any]] = {}
+        for instance in instances:
+            service = instance.service
+            row = services.setdefault(
+                service.uuid,
+                {
+                    "uuid": format_uuid(service.uuid),
+                    "name": service.name,
+                    "arch": service.arch,
+                    "instances": [],
+                },
+            )
+            row["instances"].append(
+                {
+                    "pid": instance.pid,
+                    "sessions": len(instance.sessions),
+                    "memory": _words(memory_of(instance.pid)),
+                    "heap": _words(heaps[instance]) if instance in heaps else None,
+                }
+            )
+        pseudo_tas = [
+            {
+                "uuid": format_uuid(pseudo.service.uuid),
+                "name": pseudo.service.name,
+                "sessions": len(pseudo.sessions),
+            }
+            for tee in self._tees
+            for pseudo in tee.pseudo_tas.instances()
+        ]
+        return {
+            "services": [*services.values()],
+            "pseudo_tas": pseudo_tas,
+            "tee": {"pid": os.getpid(), "memory": _words(memory_of("self"))},
+        }
+
     def load(self, image: bytes) -> tuple[bytes, int]:
         """Install in the first software TEE; UUID and version. TeeError with the reason."""
         if not self._tees:
@@ -63,6 +109,10 @@ class ServiceManager:
             else:
                 return
         raise error
+
+
+def _words(stats: "HeapStats | MemoryStats") -> "dict[str, int | None]":
+    return {name: getattr(stats, name) for name in stats.__slots__}
 
 
 def _row(info: "TsInfo", service: "Service | None") -> "dict[str, Any]":

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
         def instances(self) -> int:
             """How many are alive."""
 
+        def stats(self) -> "dict[str, Any]":
+            """What is alive and what it takes, in words for JSON."""
+
         def load(self, image: bytes) -> tuple[bytes, int]:
             """Install; UUID and version. TeeError with the reason."""
 
@@ -380,6 +383,9 @@ class TeeServer:
         elif code == control.LIST:
             manager = self._manager
             connection.work(lambda: self._answer_json(connection, {"services": manager.list()}))
+        elif code == control.STATS:
+            manager = self._manager
+            connection.work(lambda: self._answer_json(connection, manager.stats()))
         elif code == control.LOAD:
             self._load(connection, self._manager, fds)
         elif code == control.UNLOAD:

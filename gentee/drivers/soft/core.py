@@ -31,8 +31,13 @@ class SoftDriver(TeeDriver):
     Options: ``ta_dirs`` (folders of services, the earlier wins), ``reg_mem`` (advertise
     TEE_GEN_CAP_REG_MEM, so that libteec registers its memory instead of sharing pages),
     ``max_instances``; ``state`` (the TEE's state folder; None keeps nothing), ``keys`` (PEM files
-    of keys that images may be signed with), ``strict`` (these keys only); ``memory_limit`` (MiB of
-    private memory for a service's process), ``cpu_limit`` (seconds of CPU time for a command).
+    of keys that images may be signed with), ``strict`` (these keys only), ``ta_enc_key`` and
+    ``ta_class_key`` (files of keys that images may be encrypted with), ``allow_unsigned`` (take ELF
+    files without a signature); ``memory_limit`` (MiB of private memory for a service's process),
+    ``cpu_limit`` (seconds of CPU time for a command);
+    ``symbols`` (folders with unstripped ELF files of TAs, besides ``ta_dirs``);
+    ``huk`` (a file with the hardware unique key; OP-TEE's for development is zeros);
+    ``pseudo_tas`` (further pseudo TAs, as ``"module:Class"``: code that is trusted as gentee is).
     """
 
     name = "soft"
@@ -47,12 +52,21 @@ class SoftDriver(TeeDriver):
             float(options.get("cpu_limit", CPU_LIMIT)),
         )
         max_instances = int(options.get("max_instances", 1024))
-        tee = SoftTee(host, store, max_instances=max_instances, limits=limits)
+        supplicant = Supplicant()
+        tee = SoftTee(
+            host,
+            store,
+            max_instances=max_instances,
+            limits=limits,
+            supplicant=supplicant,
+            pseudo_tas=options.get("pseudo_tas", ()),
+            huk=self._huk(options.get("huk")),
+            symbols=(*options.get("symbols", ()), *options.get("ta_dirs", ())),
+        )
         self._tees.append(tee)
         gen_caps = TEE_GEN_CAP_GP | TEE_GEN_CAP_MEMREF_NULL
         if options.get("reg_mem"):
             gen_caps |= TEE_GEN_CAP_REG_MEM
-        supplicant = Supplicant()
         yield TeeDesc(
             "soft",
             SoftOps(tee, gen_caps),
@@ -83,12 +97,28 @@ class SoftDriver(TeeDriver):
 
             state = State(folder)
             state.check()
-        if files or strict:
+        enc_files = str(options.get("ta_enc_key", "")), str(options.get("ta_class_key", ""))
+        if files or strict or any(enc_files):
             from gentee.secure.keys import AcceptedKeys
+            from gentee.secure.ta_encryption import EncryptionKeys
 
-            keys = AcceptedKeys(files, strict=strict)
+            keys = AcceptedKeys(files, strict=strict, encryption=EncryptionKeys(*enc_files))
             keys.check_files()
-        return TaStore(options.get("ta_dirs", ()), state=state, keys=keys, warn=host.warn)
+        return TaStore(
+            options.get("ta_dirs", ()),
+            state=state,
+            keys=keys,
+            allow_unsigned=bool(options.get("allow_unsigned")),
+            warn=host.warn,
+        )
+
+    @staticmethod
+    def _huk(path: str | None) -> bytes:
+        if path is None:
+            return bytes(16)
+        from gentee.secure.huk import load_huk
+
+        return load_huk(path)
 
     @property
     def tees(self) -> tuple[SoftTee, ...]:
