@@ -3,12 +3,14 @@
 
 Descriptors 1 and 2 of the process are one pipe, so that ``print``, a traceback and a message of the
 C library's all arrive here. A line that the service's log functions wrote starts with a byte that
-says its level; any other is shown as information.
+says its level; any other is shown as information. A TA of OP-TEE that dies writes a crash report as
+its last line, which is for somebody else to read.
 """
 
 import os
+from collections.abc import Callable
 
-from gentee.abi.ta_channel import LOG_LINE_MAX
+from gentee.abi.ta_channel import LOG_LINE_MAX, REPORT_MARK, REPORT_MAX
 from gentee.core.host import LOG_ERROR, LOG_FLOW, LOG_INFO, Host
 
 _PIPE_SIZE = 65536
@@ -16,11 +18,18 @@ _MARK_SIZE = 2
 
 
 class ServiceLog:
-    """The reading end. Everything but ``started`` belongs to the events thread."""
+    """The reading end. Everything but ``started`` belongs to the events thread.
 
-    def __init__(self, host: Host, source: str) -> None:
+    :param crashed: is given the crash report, if one comes: any bytes, up to REPORT_MAX. A
+        process dies once, so a second one is a line as any other.
+    """
+
+    def __init__(
+        self, host: Host, source: str, crashed: Callable[[bytes], None] | None = None
+    ) -> None:
         self._host = host
         self._source = source
+        self._crashed = crashed
         self._rest = b""
         self._cut = False  # what comes up to the next newline belongs to a line that was cut
         self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
@@ -51,12 +60,23 @@ class ServiceLog:
             self._line(line)
         if self._cut:
             self._rest = b""
-        elif len(self._rest) > _MARK_SIZE + LOG_LINE_MAX:
+        elif len(self._rest) > self._longest(self._rest):
             self._line(self._rest)
             self._rest = b""
             self._cut = True
 
+    def _longest(self, line: bytes) -> int:
+        """How long a line may be whose beginning is ``line``."""
+        if self._crashed is not None and line[:1] == REPORT_MARK:
+            return len(REPORT_MARK) + REPORT_MAX
+        return _MARK_SIZE + LOG_LINE_MAX
+
     def _line(self, line: bytes) -> None:
+        crashed = self._crashed
+        if crashed is not None and line[:1] == REPORT_MARK and len(line) <= self._longest(line):
+            self._crashed = None
+            crashed(line[len(REPORT_MARK) :])
+            return
         level = LOG_INFO
         if line[:1] == b"\x01" and len(line) >= _MARK_SIZE:
             level = min(max(line[1] - 0x30, LOG_ERROR), LOG_FLOW)

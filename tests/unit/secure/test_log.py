@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gentee.abi.ta_channel import LOG_LINE_MAX
+from gentee.abi.ta_channel import LOG_LINE_MAX, REPORT_MARK, REPORT_MAX
 from gentee.core.host import LOG_DEBUG, LOG_ERROR, LOG_FLOW, LOG_INFO
 from gentee.secure.log import ServiceLog
 from tests.helpers import PATIENCE, LocalHost, open_descriptors, wait_until
@@ -205,6 +205,55 @@ def test_a_flood_lets_others_in(how: str) -> None:
     host.close()
     os.close(writer.fd)
     assert was_done
+
+
+class TestCrashReports:
+    """A line that starts with REPORT_MARK is for somebody else, once."""
+
+    @pytest.fixture
+    def reports(self, writer: Writer) -> list[bytes]:
+        found: list[bytes] = []
+        writer.log._crashed = found.append
+        return found
+
+    @pytest.mark.parametrize("size", [0, 2, LOG_LINE_MAX + 3, REPORT_MAX])
+    def test_a_report(self, writer: Writer, reports: list[bytes], size: int) -> None:
+        writer.write(b"before\n" + REPORT_MARK + b"r" * size + b"\nafter\n")
+        assert [text for _, text in writer.wait(2)] == ["before", "after"]
+        assert reports == [b"r" * size]
+
+    def test_in_pieces(self, writer: Writer, reports: list[bytes]) -> None:
+        data = REPORT_MARK + b"r" * REPORT_MAX + b"\nafter\n"
+        for start in range(0, len(data), 5000):
+            writer.write(data[start : start + 5000])
+            writer.drain()
+        assert writer.wait(1) == [(LOG_INFO, "after")]
+        assert reports == [b"r" * REPORT_MAX]
+
+    def test_the_end_comes_first(
+        self, host: LocalHost, writer: Writer, reports: list[bytes]
+    ) -> None:
+        writer.write(REPORT_MARK + b"half of a rep")
+        writer.end()
+        wait_until(lambda: reports)
+        assert reports == [b"half of a rep"]
+        assert host.logged == []
+
+    def test_one_that_is_too_long_is_a_line(self, writer: Writer, reports: list[bytes]) -> None:
+        writer.write(REPORT_MARK + b"r" * (REPORT_MAX + 1) + b"\nafter\n")
+        (level, text), after = writer.wait(2)
+        assert (level, len(text)) == (LOG_INFO, LOG_LINE_MAX)
+        assert after == (LOG_INFO, "after")
+        assert reports == []
+
+    def test_a_process_dies_once(self, writer: Writer, reports: list[bytes]) -> None:
+        writer.write((REPORT_MARK + b"report\n") * 3)
+        assert [text for _, text in writer.wait(2)] == ["\x02report"] * 2
+        assert reports == [b"report"]
+
+    def test_of_other_services_it_is_a_line(self, writer: Writer) -> None:
+        writer.write(REPORT_MARK + b"report\n")
+        assert writer.wait(1) == [(LOG_INFO, "\x02report")]
 
 
 @given(lines=st.lists(st.text(st.characters(blacklist_characters="\n\x01"), max_size=30)))

@@ -156,8 +156,34 @@ def test_what_overlaps_is_together(ctx: TeeContext) -> None:
     assert places(ctx, (0, 1000), (10, 5), (500, 100)) == [0, 10, 500]
 
 
+def test_neighbouring_pages_stay_neighbours(ctx: TeeContext) -> None:
+    assert places(ctx, (100, 50), (150, 50)) == [100, 150]
+    assert places(ctx, (150, 50), (100, 50)) == [150, 100]
+    assert places(ctx, (100, 50), (PAGE_SIZE + 7, 50)) == [100, PAGE_SIZE + 7]
+    assert places(ctx, (PAGE_SIZE, 0), (PAGE_SIZE + 9, 0)) == [0, 9]
+    wide = 2 * PAGE_SIZE
+    assert places(ctx, (10, wide), (10 + wide, wide), (5 * PAGE_SIZE, 1)) == [
+        10,
+        10 + wide,
+        5 * PAGE_SIZE,
+    ]
+
+
+def test_the_rest_of_the_pages_is_gaps(ctx: TeeContext) -> None:
+    space = Space(0, bytes(1 << 16))
+    for spans, gaps in (
+        ([(0, PAGE_SIZE)], []),
+        ([(1, PAGE_SIZE - 1)], [(0, 1)]),
+        ([(0, 10)], [(10, PAGE_SIZE)]),
+        ([(5, 0)], [(0, 5), (5, PAGE_SIZE)]),
+        ([(5, 10), (100, 10)], [(0, 5), (15, 100), (110, PAGE_SIZE)]),
+        ([(0, 10), (5 * PAGE_SIZE + 9, PAGE_SIZE)], [(10, PAGE_SIZE + 9), (8201, 3 * PAGE_SIZE)]),
+    ):
+        _, layout, _ = layout_of(ctx, [Reference(INPUT, space, *span) for span in spans])
+        assert layout.gaps == gaps
+
+
 def test_what_does_not_overlap_is_apart(ctx: TeeContext) -> None:
-    assert places(ctx, (100, 50), (150, 50)) == [100, PAGE_SIZE + 150]
     assert places(ctx, (100, 50), (100 + 2 * PAGE_SIZE, 50)) == [100, PAGE_SIZE + 100]
     # The same addresses, but not in the same space.
     one, two = places(ctx, (100, 50), (100, 50), spaces=2)
