@@ -122,6 +122,9 @@ class ServiceHost(gentee.device.host.LocalHost):
     def log(self, source: str, level: int, text: str) -> None:
         self.logged.append((source, level, text))
 
+    def log_block(self, source: str, level: int, lines: Sequence[str]) -> None:
+        self.logged += [(source, level, line) for line in lines]
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 

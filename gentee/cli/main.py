@@ -16,6 +16,7 @@ COMMANDS = {
     "unload": "remove installed services",
     "task": "have a service do one command",
     "ta": "pack, sign and inspect images of trusted services; make keys",
+    "abi": "print tables of what a trusted application finds: algorithms, system calls",
     "doctor": "say what this machine has, what it lacks, and what to do about it",
     "include-dir": "print the folder of the C header gentee/tee.h",
     "version": "print the versions of gentee, Python and the kernel",
@@ -86,6 +87,8 @@ def _command(arguments: list[str]) -> int:
         from gentee.cli.task import main as command
     elif name == "ta":
         from gentee.cli.ta import main as command
+    elif name == "abi":
+        from gentee.cli.abi import main as command
     elif name == "doctor":
         from gentee.cli.doctor import main as command
     elif name == "include-dir":

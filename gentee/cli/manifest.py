@@ -163,20 +163,35 @@ class _Reader:
         """Keys of the whole manifest and of a single device, put into ``options``."""
 
         def ta_dirs(where: "_Where", value: object) -> None:
-            folders = self._files(where, value)
-            for folder in folders:
-                try:
-                    os.listdir(folder)
-                except OSError as error:
-                    hint = "it wants a folder with services, files such as echo.py"
-                    raise self._error(where, f"{folder}: {error.strerror}", hint) from error
-            options["ta_dirs"] = folders
+            hint = "it wants a folder with services, files such as echo.py"
+            options["ta_dirs"] = self._folders(where, value, hint)
+
+        def symbols(where: "_Where", value: object) -> None:
+            hint = "it wants a folder with unstripped ELF files, named UUID.elf"
+            options["symbols"] = self._folders(where, value, hint)
 
         def keys(where: "_Where", value: object) -> None:
             options["keys"] = self._files(where, value)
 
         def strict(where: "_Where", value: object) -> None:
             options["strict"] = self._flag(where, value)
+
+        def ta_enc_key(where: "_Where", value: object) -> None:
+            options["ta_enc_key"] = self._file(where, value)
+
+        def ta_class_key(where: "_Where", value: object) -> None:
+            options["ta_class_key"] = self._file(where, value)
+
+        def allow_unsigned(where: "_Where", value: object) -> None:
+            options["allow_unsigned"] = self._flag(where, value)
+
+        def huk(where: "_Where", value: object) -> None:
+            options["huk"] = self._file(where, value)
+
+        def pseudo_tas(where: "_Where", value: object) -> None:
+            if not isinstance(value, list):
+                raise self._wrong(where, value, "a list of module:Class")
+            options["pseudo_tas"] = [self._string(where, one) for one in value]
 
         def reg_mem(where: "_Where", value: object) -> None:
             options["reg_mem"] = self._flag(where, value)
@@ -205,9 +220,15 @@ class _Reader:
         }
         return {
             "ta-dirs": ta_dirs,
+            "symbols": symbols,
             "keys": keys,
             "strict": strict,
+            "ta-enc-key": ta_enc_key,
+            "ta-class-key": ta_class_key,
+            "allow-unsigned": allow_unsigned,
             "reg-mem": reg_mem,
+            "huk": huk,
+            "pseudo-tas": pseudo_tas,
             "limits": limits,
         }
 
@@ -249,6 +270,15 @@ class _Reader:
         if not isinstance(value, list):
             raise self._wrong(where, value, "a list of paths")
         return [self._file(where, one) for one in value]
+
+    def _folders(self, where: "_Where", value: object, hint: str) -> list[str]:
+        folders = self._files(where, value)
+        for folder in folders:
+            try:
+                os.listdir(folder)
+            except OSError as error:
+                raise self._error(where, f"{folder}: {error.strerror}", hint) from error
+        return folders
 
     def _flag(self, where: "_Where", value: object) -> bool:
         if not isinstance(value, bool):

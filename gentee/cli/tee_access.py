@@ -14,7 +14,8 @@ from gentee.cli.options import Option
 from gentee.device import control
 from gentee.device.state_dir import StateDir, folder_of
 from gentee.errors import TaImageError, TeeError, UserError
-from gentee.secure.store import TaStore, format_uuid, parse_uuid
+from gentee.secure.service import format_uuid, parse_uuid
+from gentee.secure.store import TaStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from gentee.cli.options import Command, Given
     from gentee.client import Context
-    from gentee.secure.store import Service
+    from gentee.secure.service import Service
+    from gentee.secure.ta_encryption import EncryptionKeys
 
 TEE = Option("--tee", "the TEE of this name, whether it runs or not", metavar="NAME")
 STATE = Option("--state", "the TEE whose state is in this folder", metavar="DIR")
@@ -33,7 +35,7 @@ KEY = Option(
     metavar="FILE",
     repeat=True,
 )
-STRICT = Option("--strict", "these keys only, not OP-TEE's public development key")
+STRICT = Option("--strict", "these keys only, not OP-TEE's public development keys")
 
 _DEVICE = "/dev/tee0"
 _SOCKET_PATIENCE = 1.0  # seconds: a TEE that starts has its lock a moment before its socket
@@ -121,14 +123,16 @@ class StoppedTee:
         keys: "Sequence[str]" = (),
         *,
         strict: bool = False,
+        encryption: "EncryptionKeys | None" = None,
         warn: "Callable[[str], None] | None" = None,
     ) -> None:
         from gentee.secure.keys import AcceptedKeys
         from gentee.secure.state import State
 
         self._state_dir = state_dir
-        accepted = AcceptedKeys(keys, strict=strict)
+        accepted = AcceptedKeys(keys, strict=strict, encryption=encryption)
         accepted.all()  # a file that holds no key is the command's error, not the image's
+        accepted.encryption.check_files()
         state = None
         if state_dir is not None:
             state = State(state_dir.path)
@@ -168,6 +172,10 @@ class RunningTee:
 
     def services(self) -> list[Row]:
         return rows_of(self._connection.ask_json(control.LIST))
+
+    def statistics(self) -> object:
+        """What is alive and what it takes, as JSON."""
+        return self._connection.ask_json(control.STATS)
 
     def install(self, image: bytes) -> tuple[bytes, int]:
         """UUID and version of what was installed; Refused with the reason."""
@@ -301,13 +309,14 @@ def tee_of(
     keys: "Sequence[str]" = (),
     *,
     strict: bool = False,
+    encryption: "EncryptionKeys | None" = None,
     create: bool = False,
     warn: "Callable[[str], None] | None" = None,
 ) -> StoppedTee | RunningTee:
     """The TEE whose state is in ``folder``.
 
-    :param keys: whose images are accepted, and ``ta_dirs`` what else there is: for a TEE that does
-        not run.
+    :param keys: whose images are accepted, ``encryption`` what they may be encrypted with, and
+        ``ta_dirs`` what else there is: for a TEE that does not run.
     :param create: make the folder where it is missing.
     :raises UserError: it cannot be asked, and why.
     """
@@ -326,11 +335,13 @@ def tee_of(
         except OSError as error:
             raise UserError(f"state folder {folder}: {error.strerror or error}") from error
         if locked:
-            return StoppedTee(state_dir, ta_dirs, keys, strict=strict, warn=warn)
-        if keys or strict:
+            return StoppedTee(
+                state_dir, ta_dirs, keys, strict=strict, encryption=encryption, warn=warn
+            )
+        if keys or strict or encryption is not None:
             raise UserError(
                 "the TEE runs already, and its keys were given when it was started",
-                "leave out --key and --strict; 'gentee serve --key FILE' accepts a key",
+                "leave out the keys and --strict; 'gentee serve --key FILE' accepts a key",
             )
         return connect(state_dir)
     except BaseException:

@@ -27,6 +27,17 @@ MOST_CPU = 999_999_999  # seconds
 
 SOFT = "soft"  # the driver of a device that nobody chose one for; the one that keeps a state
 
+TA_ENC_KEY = Option(
+    "--ta-enc-key",
+    "a file with the device's key that images may be encrypted with, by default OP-TEE's",
+    metavar="FILE",
+)
+TA_CLASS_KEY = Option(
+    "--ta-class-key",
+    "the same for images that say that they are for a class of devices",
+    metavar="FILE",
+)
+
 TEE_OPTIONS = [
     Option(
         "--driver",
@@ -51,7 +62,13 @@ TEE_OPTIONS = [
         metavar="FILE",
         repeat=True,
     ),
-    Option("--strict", "these keys only, not OP-TEE's public development key"),
+    Option("--strict", "these keys only, not OP-TEE's public development keys"),
+    TA_ENC_KEY,
+    TA_CLASS_KEY,
+    Option(
+        "--allow-unsigned",
+        "take ELF files UUID.ta and UUID.elf without a signature; for development only",
+    ),
     Option(
         "--state",
         "the folder in which the TEE keeps what is installed, by default that of the user",
@@ -67,6 +84,25 @@ TEE_OPTIONS = [
         "--cpu-limit",
         "seconds of CPU time that one command of a service may take, by default 60; 0 for no limit",
         metavar="SECONDS",
+    ),
+    Option(
+        "--symbols",
+        "a folder with unstripped ELF files of TAs, for the report when one crashes; those beside "
+        "the .ta files are found anyway",
+        metavar="DIR",
+        repeat=True,
+    ),
+    Option(
+        "--pseudo-ta",
+        "a further pseudo TA, a class that Python can import: it runs in gentee's own process, and "
+        "is trusted as gentee is",
+        metavar="MODULE:CLASS",
+        repeat=True,
+    ),
+    Option(
+        "--huk",
+        "a file with the hardware unique key, by default OP-TEE's for development",
+        metavar="FILE",
     ),
     Option(
         "--manifest",
@@ -120,6 +156,8 @@ class Settings:
             options["ta_dirs"] = [*folders, examples_folder()]
             if options.get("strict") and not options.get("keys"):
                 raise _wrong("strict without a key accepts nothing", "add --key FILE")
+            if options.get("strict") and options.get("allow_unsigned"):
+                raise _wrong("strict and allow-unsigned contradict each other", "keep one")
             self.devices.append((name, options))
 
     def _set_state(self, given: "Given", manifest: "Manifest | None") -> None:
@@ -214,9 +252,24 @@ def _own_options(given: "Given") -> dict[str, object]:
     options = service_limits(given.value("--memory-limit", ""), given.value("--cpu-limit", ""))
     if given.has("--ta-dir"):
         options["ta_dirs"] = [service_folder(folder) for folder in given.all("--ta-dir")]
+    if given.has("--symbols"):
+        options["symbols"] = [symbol_folder(folder) for folder in given.all("--symbols")]
     if given.has("--key"):
         options["keys"] = given.all("--key")
-    for flag, name in (("--strict", "strict"), ("--reg-mem", "reg_mem")):
+    if given.has("--pseudo-ta"):
+        options["pseudo_tas"] = given.all("--pseudo-ta")
+    for flag, name in (
+        ("--ta-enc-key", "ta_enc_key"),
+        ("--ta-class-key", "ta_class_key"),
+        ("--huk", "huk"),
+    ):
+        if given.has(flag):
+            options[name] = given.value(flag, "")
+    for flag, name in (
+        ("--strict", "strict"),
+        ("--allow-unsigned", "allow_unsigned"),
+        ("--reg-mem", "reg_mem"),
+    ):
         if given.has(flag):
             options[name] = True
     return options
@@ -251,6 +304,18 @@ def service_folder(folder: str) -> str:
         raise UserError(
             f"--ta-dir {folder}: {error.strerror}",
             "it wants a folder with services, files such as echo.py",
+        ) from error
+    return folder
+
+
+def symbol_folder(folder: str) -> str:
+    """``folder`` if it is one; UserError otherwise."""
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        raise UserError(
+            f"--symbols {folder}: {error.strerror}",
+            "it wants a folder with unstripped ELF files, named UUID.elf",
         ) from error
     return folder
 

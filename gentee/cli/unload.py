@@ -78,7 +78,7 @@ def _tee(given: "Given") -> "AnyTee":
 
 def _unload(tee: "AnyTee", word: str) -> "Row":
     """Remove one service; UserError where that cannot be."""
-    from gentee.secure.store import format_uuid, parse_uuid
+    from gentee.secure.service import format_uuid, parse_uuid
 
     try:
         uuid = parse_uuid(word)
@@ -104,13 +104,13 @@ def _unload(tee: "AnyTee", word: str) -> "Row":
 
 
 def _as_json(row: "Row") -> "dict[str, Any]":
-    from gentee.secure.store import format_uuid
+    from gentee.secure.service import format_uuid
 
     return {"uuid": format_uuid(row.uuid), "name": row.name, "version": row.version}
 
 
 def _line(row: "Row") -> str:
     from gentee.device.host import printable
-    from gentee.secure.store import format_uuid
+    from gentee.secure.service import format_uuid
 
     return f"{format_uuid(row.uuid)} {printable(row.name)}, version {row.version}: unloaded"

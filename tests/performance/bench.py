@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.performance.arm_rows import ArmRows
 from tests.performance.measuring import (
     COUNTER,
     COUNTER_RESET,
@@ -38,7 +39,7 @@ from tests.performance.measuring import (
 from tests.performance.service_rows import ServiceRows
 
 
-class Bench(ServiceRows):
+class Bench(ServiceRows, ArmRows):
     """The benchmarks. Methods without underscore are named as ``--only`` names them."""
 
     # Round trips against the floor.
@@ -251,6 +252,7 @@ class Bench(ServiceRows):
 BENCHMARKS = (
     *("version", "invoke", "shared", "registered", "start", "scale", "parallel", "info"),
     *("memory", "birth", "task", "installed", "alive", "joined"),
+    *("arm_open", "arm_calls", "arm_loop", "arm_memory", "arm_parallel", "arm_crypto"),
 )
 
 

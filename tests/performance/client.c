@@ -338,6 +338,26 @@ static double task_rounds(const uint8_t *uuid, uint32_t func, int rounds)
 	return (now() - start) / rounds;
 }
 
+/* Fork, exec of /bin/true, and its end. */
+static double exec_rounds(int rounds)
+{
+	char *argv[] = { "true", NULL }, *none[] = { NULL };
+	double start = now();
+
+	for (int i = 0; i < rounds; i++) {
+		pid_t child = fork();
+		int status;
+
+		if (!child) {
+			execve("/bin/true", argv, none);
+			_exit(127);
+		}
+		if (child < 0 || waitpid(child, &status, 0) != child || status)
+			fail("/bin/true");
+	}
+	return (now() - start) / rounds;
+}
+
 static double file_rounds(const char *path, int rounds)
 {
 	double start = now();
@@ -374,6 +394,19 @@ static double invoke_rate(uint32_t func, double milliseconds)
 	do {
 		invoke_rounds(func, 16, 1);
 		calls += 16;
+		end = now();
+	} while (end - start < milliseconds * 1e6);
+	return (double)calls * 1e9 / (end - start);
+}
+
+static double session_rate(const uint8_t *uuid, double milliseconds)
+{
+	double start = now(), end;
+	long calls = 0;
+
+	do {
+		session_rounds(uuid, 4);
+		calls += 4;
 		end = now();
 	} while (end - start < milliseconds * 1e6);
 	return (double)calls * 1e9 / (end - start);
@@ -430,6 +463,11 @@ static void run(char *line)
 	} else if (!strcmp(word, "task") && sscanf(line, "%255s %ld %ld", text, &a, &b) == 3) {
 		parse_uuid(text, uuid);
 		answer("%f", task_rounds(uuid, (uint32_t)a, (int)b));
+	} else if (!strcmp(word, "session_rate") && sscanf(line, "%255s %ld", text, &a) == 2) {
+		parse_uuid(text, uuid);
+		answer("%f", session_rate(uuid, (double)a));
+	} else if (!strcmp(word, "exec") && sscanf(line, "%ld", &a) == 1) {
+		answer("%f", exec_rounds((int)a));
 	} else if (!strcmp(word, "files") && sscanf(line, "%255s %ld", text, &a) == 2) {
 		answer("%f", file_rounds(text, (int)a));
 	} else if (!strcmp(word, "version_rate") && sscanf(line, "%ld", &a) == 1) {

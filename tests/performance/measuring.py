@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +97,12 @@ class Client:
             file.write(line + "\n")
         return [self._answer(worker, line) for worker in range(len(self._up))]
 
+    def ask_each(self, lines: Sequence[str]) -> list[float]:
+        """Of each worker its own, at once."""
+        for file, line in zip(self._down, lines, strict=True):
+            file.write(line + "\n")
+        return [self._answer(worker, line) for worker, line in enumerate(lines)]
+
     def ask_all(self, *lines: str) -> Self:
         """Each line of each worker; for preparations."""
         for worker in range(len(self._up)):
@@ -156,7 +162,8 @@ class Measuring:
     def _gentee(
         self, *preparations: str, workers: int = 1, way: str = "auto", **options: object
     ) -> Client:
-        options["ta_dirs"] = [f"{ROOT}/gentee/examples", f"{HERE}/services"]
+        own = options.pop("folders", [f"{ROOT}/gentee/examples", f"{HERE}/services"])
+        options["ta_dirs"] = own
         before = [sys.executable, str(HERE / "serve.py"), way, json.dumps(options)]
         return Client(before, self._client, workers).ask_all("contexts /dev/tee0 1", *preparations)
 

@@ -16,6 +16,9 @@ MEMORY_BUDGET = 8.0  # MiB of an instance
 _NEEDED = 12 * MIB  # free memory wanted for each instance, before many are made
 
 
+WARM_PARENTS = ("gentee-warm", "gentee-warm-arm")
+
+
 class BareFork:
     """tests/performance/bare_fork.py: children of a warm parent that end at once."""
 
@@ -48,8 +51,10 @@ def services_of(supervisor: int) -> list[int]:
         name, _, rest = text.partition(" (")[2].rpartition(") ")
         names[pid] = name
         parents[pid] = int(rest.split()[1])
-    warm = [pid for pid, up in parents.items() if up == supervisor and names[pid] == "gentee-warm"]
-    return [pid for pid, up in parents.items() if up in warm and names[pid].startswith("ta:")]
+    warm = {pid for pid, up in parents.items() if up == supervisor and names[pid] in WARM_PARENTS}
+    services = {pid for pid in parents if names[pid].startswith("ta:")}
+    # Also those that are forks of a template, which is such a process itself.
+    return [pid for pid in services if parents[pid] in warm or parents[pid] in services]
 
 
 def private_memory(pid: int) -> tuple[float, str]:
@@ -161,8 +166,9 @@ class ServiceRows(Measuring):
         """A state folder with as many signed services; the key's file; the first one's UUID."""
         from gentee.secure import images, package
         from gentee.secure.keys import AcceptedKeys, generate_key, load_private_key
+        from gentee.secure.service import describe
         from gentee.secure.state import State
-        from gentee.secure.store import TaStore, describe
+        from gentee.secure.store import TaStore
 
         key_file = self._folder / "key.pem"
         if not key_file.exists():

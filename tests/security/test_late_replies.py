@@ -17,7 +17,7 @@ from gentee.abi.gp import (
 from gentee.client import Session, Value
 from gentee.errors import TeeError
 from gentee.linux.events import Timer
-from gentee.secure.store import parse_uuid
+from gentee.secure.service import parse_uuid
 from tests.functional.test_services import OTHER, UUID, Call
 from tests.helpers import PATIENCE, Client, OwnMemory, ServiceHost, memref_inout, wait_until
 from tests.security.captive import Captive

@@ -57,12 +57,20 @@ def test_paths_are_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     text = f"""
         ta-dirs = ["../services", "{tmp_path}"]
+        symbols = ["../services"]
         keys = ["a.pem", "/etc/b.pem"]
+        ta-enc-key = "enc.key"
+        ta-class-key = "../class.key"
+        allow-unsigned = true
         state = "../state/./x"
     """
     made = parse(text, str(tmp_path / "sub" / "tee.toml"))
     assert made.options["ta_dirs"] == [str(tmp_path / "services"), str(tmp_path)]
+    assert made.options["symbols"] == [str(tmp_path / "services")]
     assert made.options["keys"] == [str(tmp_path / "sub" / "a.pem"), "/etc/b.pem"]
+    assert made.options["ta_enc_key"] == str(tmp_path / "sub" / "enc.key")
+    assert made.options["ta_class_key"] == str(tmp_path / "class.key")
+    assert made.options["allow_unsigned"] is True
     assert made.state == str(tmp_path / "state" / "x")
 
 
@@ -146,6 +154,7 @@ def test_the_command_line_wins(settings_of: Any, tmp_path: Path) -> None:
         text,
         *("--ta-dir", mine, "--key", "mine.pem", "--memory-limit", "64", "--reg-mem", "--strict"),
         *("--log-level", "flow", "--state", "x"),
+        *("--ta-enc-key", "enc.key", "--ta-class-key", "class.key"),
     )
     assert found.devices == [
         (
@@ -157,6 +166,8 @@ def test_the_command_line_wins(settings_of: Any, tmp_path: Path) -> None:
                 "cpu_limit": 5.0,
                 "reg_mem": True,
                 "strict": True,
+                "ta_enc_key": "enc.key",
+                "ta_class_key": "class.key",
             },
         )
     ]
@@ -190,6 +201,15 @@ def test_strict_without_a_key(settings_of: Any) -> None:
     with pytest.raises(UserError, match="strict without a key"):
         settings_of("strict = true")
     assert settings_of("strict = true", "--key", "x.pem").devices[0][1]["strict"] is True
+
+
+def test_unsigned_has_to_be_asked_for(settings_of: Any) -> None:
+    assert "allow_unsigned" not in settings_of("").devices[0][1]
+    assert settings_of("", "--allow-unsigned").devices[0][1]["allow_unsigned"] is True
+    with pytest.raises(UserError, match="strict and allow-unsigned contradict"):
+        settings_of("strict = true\nkeys = ['x']", "--allow-unsigned")
+    with pytest.raises(UserError, match="strict and allow-unsigned contradict"):
+        settings_of("allow-unsigned = true", "--strict", "--key", "x")
 
 
 # What is wrong.
@@ -231,6 +251,7 @@ WRONG = [
     ("keys = ['']", "line 1: keys cannot be ''", ""),
     ('keys = ["a\\u0000b"]', "line 1: keys cannot be 'a\\x00b'", ""),
     ("ta-dirs = ['nowhere']", "line 1: /etc/tee/nowhere: No such file or directory", "folder"),
+    ("symbols = ['nowhere']", "line 1: /etc/tee/nowhere: No such file or directory", "UUID.elf"),
     ("state = 1979-05-27", "line 1: state wants text, not 1979-05-27", ""),
     ("state = 'x'\nephemeral = true", "line 2: state and ephemeral contradict", ""),
     ("log-level = 'all'", "line 1: log-level cannot be 'all'", "it can be none, error"),
@@ -294,5 +315,5 @@ def test_any_text(text: str) -> None:
         return
     assert tomllib.loads(text).keys() <= {
         "ta-dirs", "keys", "strict", "state", "ephemeral", "group", "log-level", "limits",
-        "device", "reg-mem",
+        "device", "reg-mem", "symbols", "ta-enc-key", "ta-class-key", "allow-unsigned",
     }  # fmt: skip

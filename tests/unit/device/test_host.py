@@ -89,6 +89,14 @@ def test_a_service_with_a_name_that_acts(screen: Screen) -> None:
     assert screen.read() == "[\\x1b[2J\\x0agentee] INFO: text\n"
 
 
+def test_lines_that_belong_together(screen: Screen) -> None:
+    host = SomeHost(screen, LOG_ERROR)
+    host.log_block("vault", LOG_ERROR, ["died", "  of \x1b[2J", "  this\nor that"])
+    host.log_block("vault", LOG_INFO, ["not important"])
+    assert screen.read() == "[vault] ERROR: died\n  of \\x1b[2J\n  this\\x0aor that\n"
+    host.events.stop()
+
+
 def test_colour_on_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         master, slave = os.openpty()
