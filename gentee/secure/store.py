@@ -198,6 +198,13 @@ class TaStore:
         """Whether all is there that the first session needs: :meth:`prepare`."""
         return self._is_loaded and self._is_warm
 
+    @property
+    def may_have_tas(self) -> bool:
+        """Whether it looks as if there were TAs of OP-TEE's. No file is opened for it."""
+        if any(service.is_elf for service in tuple(self._installed.values())):
+            return True
+        return any(map(_has_images, self._folders))
+
     def prepare(self) -> None:
         """Read which services are installed, and load what verifies images where there are any.
 

@@ -35,6 +35,7 @@ from gentee.secure.parking import Parking
 from gentee.secure.pta import PseudoTas
 from gentee.secure.requests import Requests
 from gentee.secure.service import Service, format_uuid
+from gentee.secure.storage.door import StorageDoor
 from gentee.secure.store import TaStore
 from gentee.secure.templates import Templates
 from gentee.secure.warm_parent import ARM_MODULE, ProcessParent, WarmParent
@@ -116,6 +117,7 @@ class SoftTee:
         self.pseudo_tas = PseudoTas(self, host, pseudo_tas)
         self._clock = Clock(lambda: self.store.state)
         self._binaries = Binaries(store)
+        self._storage = StorageDoor(host, lambda: self.store.state, self._nested)
         self._requests = Requests(
             host,
             {
@@ -126,6 +128,7 @@ class SoftTee:
                 ch.RQ_GET_PERSISTENT_TIME: self._clock.get_persistent_time,
                 ch.RQ_SET_PERSISTENT_TIME: self._clock.set_persistent_time,
                 ch.RQ_OPEN_BIN: self._binaries.open_bin,
+                **self._storage.handlers,
             },
         )
 
@@ -136,10 +139,15 @@ class SoftTee:
             WORKERS.submit(self._prepare_store)
 
     def _prepare_store(self) -> None:
+        tas = self.store.may_have_tas
+        if tas:
+            self._arm_parent.start()
         try:
             self.store.prepare()
         except TeeError:  # the person was told, and who opens a session gets it
-            pass
+            return
+        if not tas and self.store.may_have_tas:
+            self._arm_parent.start()
 
     def open_session(self, arg: OpenSessionArg) -> OpResult:
         """Open a session with the service that ``arg`` names.
@@ -306,6 +314,7 @@ class SoftTee:
             if self._closing and not self._instances:
                 self._all_gone.set()
         self._nested.instance_ended(instance)
+        self._storage.instance_ended(instance)
 
     def crashed(self, service: Service, report: bytes) -> None:
         if self._crash_reports is None:
