@@ -31,7 +31,8 @@ def chosen(vectors: Sequence[_T], most: int) -> Sequence[_T]:
     return [vectors[n * count // most] for n in range(most)]
 
 
-def _nist_path(name: str) -> Path:
+def nist_path(name: str) -> Path:
+    """A file of the package; skips where that is not installed."""
     spec = find_spec("cryptography_vectors")
     if spec is None or spec.origin is None:
         pytest.skip("needs the PyPI package cryptography_vectors")
@@ -46,7 +47,7 @@ def nist(name: str) -> list[dict[str, str]]:
     does a line that stands alone between empty ones. A vector begins with its ``count``, or with
     the first name that it has already.
     """
-    return list(_parse(_nist_path(name).read_text().splitlines()))
+    return list(_parse(nist_path(name).read_text().splitlines()))
 
 
 def _parse(lines: Sequence[str]) -> Iterator[dict[str, str]]:
@@ -73,7 +74,13 @@ def _parse(lines: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 # One of these tells a vector from what is common to several.
-RESULTS = {"md", "output", "ct", "pt", "ciphertext", "plaintext", "tag", "payload"}
+RESULTS = {"md", "output", "ct", "pt", "ciphertext", "plaintext", "tag", "payload"} | {
+    "s",
+    "z",
+    "okm",
+    "derived_key",
+    "output_u",
+}
 
 
 def wycheproof(name: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """OP-TEE's pseudo TAs: their UUIDs, commands and structures, OP-TEE 4.10.
 
-<pseudo_ta.h>, <pta_system.h>, <pta_device.h>, <pta_stats.h>, <pta_invoke_tests.h>. Names follow
-those headers. UUIDs are text; in a structure a TEE_UUID is :data:`gentee.abi.optee_ta.TEE_UUID`.
+<pseudo_ta.h>, <pta_system.h>, <pta_device.h>, <pta_stats.h>, <pta_invoke_tests.h>,
+<pta_secstor_ta_mgmt.h>. Names follow those headers. UUIDs are text; in a structure a TEE_UUID is
+:data:`gentee.abi.optee_ta.TEE_UUID`.
 """
 
 from struct import Struct
@@ -82,3 +83,17 @@ PTA_INVOKE_TEST_CMD_AES_PERF = 9
 PTA_INVOKE_TESTS_CMD_MEMREF_NULL = 10
 PTA_INVOKE_TESTS_CMD_DT_DRIVER_TESTS = 11
 PTA_INVOKE_TESTS_CMD_TRANSFER_LIST_TESTS = 12
+
+# pta_secstor_ta_mgmt.h
+PTA_SECSTOR_TA_MGMT_UUID = "6e256cba-fc4d-4941-ad09-2ca1860342dd"
+PTA_SECSTOR_TA_MGMT_BOOTSTRAP = 0
+
+# pta_socket.h
+PTA_SOCKET_UUID = "3b996a7d-2c2b-4a49-a896-e1fb5766d2f4"
+PTA_SOCKET_OPEN = 1
+PTA_SOCKET_CLOSE = 2
+PTA_SOCKET_SEND = 3
+PTA_SOCKET_RECV = 4
+PTA_SOCKET_IOCTL = 5
+PTA_SOCKET_TIMEOUT_NONBLOCKING = 0
+PTA_SOCKET_TIMEOUT_BLOCKING = 0xFFFF_FFFF

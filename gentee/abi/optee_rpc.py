@@ -9,3 +9,16 @@ OPTEE_RPC_SHM_TYPE_APPL = 0  # memory that a program of the normal world, the su
 # sub-command with room for the length of what comes back; memref in/out: data
 OPTEE_RPC_CMD_SUPP_PLUGIN = 12
 OPTEE_RPC_SUPP_PLUGIN_INVOKE = 0
+
+# The first value is what to do and the id of a TA's instance, then the socket's handle; further:
+# OPEN value: port, protocol, IP version; memref in: address; value out: handle
+# SEND memref in; value in/out: timeout in ms, then how many bytes were sent
+# RECV memref out; value: timeout in ms
+# IOCTL memref in/out; value: command
+OPTEE_RPC_CMD_SOCKET = 10
+OPTEE_RPC_SOCKET_OPEN = 0
+OPTEE_RPC_SOCKET_CLOSE = 1
+OPTEE_RPC_SOCKET_CLOSE_ALL = 2
+OPTEE_RPC_SOCKET_SEND = 3
+OPTEE_RPC_SOCKET_RECV = 4
+OPTEE_RPC_SOCKET_IOCTL = 5

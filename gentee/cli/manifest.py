@@ -38,17 +38,21 @@ class Manifest:
     :ivar devices: names of drivers with options for their ``probe``, in the order of the devices.
     :ivar options: options of every device, which one's own come before.
     :ivar state: the state folder, empty if it names none.
+    :ivar counter: the state's counter, empty if it names none.
     :ivar group: whose members may join the TEE besides its user; empty for nobody.
     :ivar log_level: one of LOG_LEVELS, ``none``, or empty.
     """
 
-    __slots__ = ("devices", "ephemeral", "group", "log_level", "options", "path", "state")
+    __slots__ = (
+        "counter", "devices", "ephemeral", "group", "log_level", "options", "path", "state",
+    )  # fmt: skip
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.devices: list[tuple[str, dict[str, object]]] = []
         self.options: dict[str, object] = {}
         self.state = ""
+        self.counter = ""
         self.ephemeral = False
         self.group = ""
         self.log_level = ""
@@ -106,6 +110,9 @@ class _Reader:
         def state(where: "_Where", value: object) -> None:
             made.state = self._file(where, value)
 
+        def counter(where: "_Where", value: object) -> None:
+            made.counter = self._file(where, value)
+
         def ephemeral(where: "_Where", value: object) -> None:
             made.ephemeral = self._flag(where, value)
 
@@ -122,6 +129,7 @@ class _Reader:
         others = {
             "device": devices,
             "state": state,
+            "counter": counter,
             "ephemeral": ephemeral,
             "group": group,
             "log-level": log_level,

@@ -76,6 +76,11 @@ TEE_OPTIONS = [
     ),
     Option("--ephemeral", "keep nothing, and use nothing that was kept"),
     Option(
+        "--counter",
+        "a file elsewhere that counts the changes of the state: an older copy of it is refused",
+        metavar="FILE",
+    ),
+    Option(
         "--memory-limit",
         "MiB of private memory that each service may have, by default 64",
         metavar="MIB",
@@ -125,12 +130,13 @@ class Settings:
     :ivar devices: names of drivers with options for their ``probe``, in the order of the devices.
     :ivar ta_dirs: folders of services that somebody named.
     :ivar state: the path of the state folder that was named, empty if none was.
+    :ivar counter: the path of its counter, empty if there is none.
     :ivar group: whose members may join, for ``gentee serve``; empty for nobody.
     :ivar log_level: 0 for none.
     """
 
     __slots__ = (
-        "devices", "ephemeral", "group", "log_level", "state", "ta_dirs", "verbose",
+        "counter", "devices", "ephemeral", "group", "log_level", "state", "ta_dirs", "verbose",
     )  # fmt: skip
 
     def __init__(self, given: "Given") -> None:
@@ -172,6 +178,13 @@ class Settings:
         elif manifest and not self.ephemeral:
             self.state = manifest.state
             self.ephemeral = manifest.ephemeral
+        self.counter = given.value("--counter", manifest.counter if manifest else "")
+        if given.has("--counter"):
+            if not self.counter or "\0" in self.counter:
+                raise _wrong(f"--counter {self.counter!r} is no file", "such as: --counter ./count")
+            self.counter = os.path.abspath(self.counter)
+        if self.counter and self.ephemeral:
+            raise _wrong("a counter is of a state, and nothing is to be kept", "leave out one")
 
     @property
     def keeps_state(self) -> bool:
@@ -195,6 +208,8 @@ class Settings:
             if name == SOFT and state is not None:
                 count += 1
                 options["state"] = state if count == 1 else _folder_inside(state, count)
+                if self.counter:
+                    options["counter"] = self.counter if count == 1 else f"{self.counter}-{count}"
             found.append((driver, options))
         return found
 
@@ -213,6 +228,8 @@ class Settings:
         try:
             return own_state(folder_of(DEFAULT_NAME))
         except UserError as error:
+            if self.counter:
+                raise
             warn(f"{error.message}; this run keeps nothing")
             return None
 

@@ -119,6 +119,11 @@ class Supplicant:
         for request in requests:
             request.done(TEE_ERROR_COMMUNICATION, request.params)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a supplicant now."""
+        return self._ctx is not None
+
     # Who asks
 
     def request(

@@ -12,7 +12,15 @@ is read and written where it is.
 
 def warm_up() -> None:
     """Import and touch what is loaded at the first use, before a process gives up reading files."""
-    from gentee.crypto import authenc, ciphers, digests, keygen, macs
+    from gentee.crypto import (
+        authenc,
+        ciphers,
+        digests,
+        keygen,
+        macs,
+        states_asymmetric,  # noqa: F401
+        states_derive,  # noqa: F401
+    )
 
     keygen.warm_up()
     for algo in (*digests.HASHES, *digests.XOFS):

@@ -75,6 +75,6 @@ def table() -> tuple[Row, ...]:
 
 def _families() -> Iterable[tuple[Row, ...]]:
     """The rows of each family, which is imported for them: for its printing only."""
-    from gentee.crypto import symmetric
+    from gentee.crypto import asymmetric, symmetric
 
-    return (symmetric.ROWS,)
+    return symmetric.ROWS, asymmetric.ROWS

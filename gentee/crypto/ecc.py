@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gentee.crypto.objects import CryptObject
 
 # ecc_get_curve_info(): the algorithm says the curve, and nothing of the digest.
-_ALGORITHMS = {
+ALGORITHMS = {
     gp.TEE_ECC_CURVE_NIST_P192: gp.TEE_ALG_ECDSA_SHA1,
     gp.TEE_ECC_CURVE_NIST_P224: gp.TEE_ALG_ECDSA_SHA224,
     gp.TEE_ECC_CURVE_NIST_P256: gp.TEE_ALG_ECDSA_SHA256,
@@ -71,7 +71,7 @@ class _Ecc:
     def __init__(self, curve: int, d: int, x: int, y: int) -> None:
         known = PYCA_CURVES[curve]
         self.curve = curve
-        self.algo = _ALGORITHMS[curve]
+        self.algo = ALGORITHMS[curve]
         self.size = (known.key_size + 7) // 8
         self.short = known.key_size // 8
         d %= _ORDERS[curve]

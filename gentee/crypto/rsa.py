@@ -305,13 +305,16 @@ def decrypt(
     if len(data) != size:
         raise BadParameters(f"{len(data)} bytes for a modulus of {size}")
     digest = HASHES[_OAEP[algo]]
+    number = int.from_bytes(data, "big")
     try:
         if 2 * digest.digest_size >= size - 2:
             raise ValueError(f"a modulus of {size} bytes")
-        if rsa_key.private is not None and "md5" not in (digest.name, mgf.name):
+        # Of the modulus itself OP-TEE says something else than of other encodings that are wrong.
+        is_short = number < rsa_key.numbers.n
+        if rsa_key.private is not None and is_short and "md5" not in (digest.name, mgf.name):
             oaep = _oaep(_OAEP[algo], _HASH_OF[mgf_algo], label)
             return _fits(rsa_key.private.decrypt(data, oaep), room)
-        encoded = _private(rsa_key, int.from_bytes(data, "big")).to_bytes(size, "big")
+        encoded = _private(rsa_key, number).to_bytes(size, "big")
         return _fits(own.oaep_decode(encoded, label, digest, mgf), room)
     except ValueError as error:
         raise BadParameters(str(error)) from None

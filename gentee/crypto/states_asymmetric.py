@@ -238,7 +238,7 @@ def _sm2_pke(
     raise GenericError(f"SM2_PKE in mode {state.mode:#x}")
 
 
-_RSASSA = (
+RSASSA = (
     gp.TEE_ALG_RSASSA_PKCS1_V1_5,
     gp.TEE_ALG_RSASSA_PKCS1_V1_5_MD5,
     gp.TEE_ALG_RSASSA_PKCS1_V1_5_SHA1,
@@ -253,7 +253,7 @@ _RSASSA = (
     gp.TEE_ALG_RSASSA_PKCS1_PSS_MGF1_SHA384,
     gp.TEE_ALG_RSASSA_PKCS1_PSS_MGF1_SHA512,
 )
-_RSAES = (
+RSAES = (
     gp.TEE_ALG_RSAES_PKCS1_V1_5,
     gp.TEE_ALG_RSAES_PKCS1_OAEP_MGF1_MD5,
     gp.TEE_ALG_RSAES_PKCS1_OAEP_MGF1_SHA1,
@@ -262,8 +262,8 @@ _RSAES = (
     gp.TEE_ALG_RSAES_PKCS1_OAEP_MGF1_SHA384,
     gp.TEE_ALG_RSAES_PKCS1_OAEP_MGF1_SHA512,
 )
-_DSA = (gp.TEE_ALG_DSA_SHA1, gp.TEE_ALG_DSA_SHA224, gp.TEE_ALG_DSA_SHA256)
-_ECDSA = (
+DSA = (gp.TEE_ALG_DSA_SHA1, gp.TEE_ALG_DSA_SHA224, gp.TEE_ALG_DSA_SHA256)
+ECDSA = (
     gp.TEE_ALG_ECDSA_SHA1,
     gp.TEE_ALG_ECDSA_SHA224,
     gp.TEE_ALG_ECDSA_SHA256,
@@ -274,11 +274,11 @@ _ECDSA = (
 _OPERATE: "dict[int, _Operate]" = {
     gp.TEE_ALG_RSA_NOPAD: _nopad,
     gp.TEE_ALG_SM2_PKE: _sm2_pke,
-    **dict.fromkeys(_RSAES, _rsaes),
-    **dict.fromkeys(_RSASSA, _rsassa),
-    **dict.fromkeys(_DSA, _dsa),
+    **dict.fromkeys(RSAES, _rsaes),
+    **dict.fromkeys(RSASSA, _rsassa),
+    **dict.fromkeys(DSA, _dsa),
     gp.TEE_ALG_ED25519: _ed25519,
-    **dict.fromkeys(_ECDSA, _ecdsa),
+    **dict.fromkeys(ECDSA, _ecdsa),
     gp.TEE_ALG_SM2_DSA_SM3: _sm2_dsa,
 }
 _VERIFY: "dict[int, _Verify]" = {

@@ -37,6 +37,7 @@ LOAD = 6  # descriptor: the image; OK: uuid, version
 UNLOAD = 7  # payload: uuid
 STOP = 8  # end the TEE
 STATS = 9  # as LIST: what is alive, and what it takes
+STORAGE = 10  # descriptors: a memory file with JSON, a regular file or none; answered as LIST
 # Answers, and what the server says unasked.
 OK = 0x100
 REFUSED = 0x101  # payload: text for a person, UTF-8
@@ -53,6 +54,7 @@ WAY_CODES = {"namespace": 1, "open": 2}
 MAX_MESSAGE = 4096  # bytes
 MAX_TEXT = 1024
 MAX_IMAGE = 16 << 20  # bytes, as TEE_IOC_LOAD_TS takes
+MAX_JSON = 1 << 20  # bytes of a request
 MAX_FDS = 1 + 32  # a listener, and a file for each of TEE_NUM_DEVICES
 
 # How many bytes of payload a request has, and how many descriptors: at least, at most.
@@ -66,6 +68,7 @@ _REQUESTS: dict[int, tuple[int, int, int]] = {
     UNLOAD: (16, 0, 0),
     STOP: (0, 0, 0),
     STATS: (0, 0, 0),
+    STORAGE: (0, 1, 2),
 }
 
 
@@ -179,19 +182,19 @@ class Connection:
             raise
         return text, received
 
-    def ask_json(self, code: int) -> object:
+    def ask_json(self, code: int, fds: tuple[int, ...] = ()) -> object:
         """Send a request that is answered by JSON in a memory file."""
         import json
 
-        _text, fds = self.ask(code)
+        _text, received = self.ask(code, fds=fds)
         try:
-            if len(fds) != 1:
+            if len(received) != 1:
                 raise Refused("the TEE did not answer as expected")
-            with open(fds.pop(), "rb") as file:
+            with open(received.pop(), "rb") as file:
                 file.seek(0)
                 return json.load(file)
         finally:
-            close_all(fds)
+            close_all(received)
 
     def wait_end(self) -> None:
         """Wait until the other side ends the connection."""

@@ -4,14 +4,14 @@
 import os
 
 from gentee.abi.gentee_tee import TEE_TS_INSTALLED
-from gentee.errors import ItemNotFound, NotSupported, TeeError
+from gentee.errors import ItemNotFound, NotSupported, TaImageError, TeeError, UserError
 from gentee.secure.service import format_uuid
 from gentee.secure.tee import SoftTee
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from gentee.core.driver import TeeDriver
     from gentee.core.trusted_services import TsInfo
@@ -109,6 +109,23 @@ class ServiceManager:
             else:
                 return
         raise error
+
+    def storage(self, request: object, file: "BinaryIO | None" = None) -> "dict[str, Any]":
+        """What the operator asks of the objects of the first software TEE
+        (:mod:`gentee.secure.storage.admin`).
+
+        :raises UserError: with the reason; so is TeeError.
+        """
+        from gentee.secure.storage.admin import BadRequest
+
+        if not self._tees:
+            raise NotSupported("this TEE has no driver that stores objects")
+        try:
+            return self._tees[0].administer_storage(request, file)
+        except BadRequest as error:
+            raise UserError(f"a request that is none: {error}") from error
+        except TaImageError as error:
+            raise UserError(str(error)) from error
 
 
 def _words(stats: "HeapStats | MemoryStats") -> "dict[str, int | None]":

@@ -30,7 +30,7 @@ from gentee.linux.shm import memory_file_seals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any, BinaryIO, Protocol
 
     from gentee.core.context import TeeContext
 
@@ -52,10 +52,13 @@ if TYPE_CHECKING:
         def unload(self, uuid: bytes) -> None:
             """Forget what is installed; TeeError with the reason."""
 
+        def storage(self, request: object, file: "BinaryIO | None") -> "dict[str, Any]":
+            """What the operator asks of stored objects, in words for JSON."""
+
 
 MAX_CONNECTIONS = 256
 _MAX_IDLE = 32  # of them, that have not joined
-_OWNERS = (control.UNLOAD, control.STOP)  # requests that members of the group may not make
+_OWNERS = (control.UNLOAD, control.STOP, control.STORAGE)  # requests that members of the group may not make
 _IDLE_SECONDS = 30.0  # that a connection may take to ask for something
 _BACKLOG = 64
 
@@ -390,6 +393,8 @@ class TeeServer:
             self._load(connection, self._manager, fds)
         elif code == control.UNLOAD:
             self._unload(connection, self._manager, payload)
+        elif code == control.STORAGE:
+            self._storage(connection, self._manager, fds)
 
     # Programs.
 
@@ -563,6 +568,33 @@ class TeeServer:
             connection.answer()
 
         connection.work(unload)
+
+    def _storage(self, connection: _Connection, manager: "Manager", fds: list[int]) -> None:
+        import json
+
+        if memory_file_seals(fds[0]) is None:
+            raise control.ProtocolError("a request that is not in a memory file")
+        size = os.fstat(fds[0]).st_size
+        if not 0 < size <= control.MAX_JSON:
+            raise control.ProtocolError(f"a request of {size} bytes")
+        # Its owner's own file, and no pipe: that could be one that nobody reads.
+        if len(fds) > 1 and not stat.S_ISREG(os.fstat(fds[1]).st_mode):
+            raise control.ProtocolError("an archive that is no regular file")
+        try:
+            request = json.loads(os.pread(fds[0], size, 0))
+        except (ValueError, RecursionError):
+            raise control.ProtocolError("a request that is no JSON") from None
+        file = os.fdopen(os.dup(fds[1]), "r+b") if len(fds) > 1 else None
+
+        def storage() -> None:
+            try:
+                answer = manager.storage(request, file)
+            finally:
+                if file is not None:
+                    file.close()
+            self._answer_json(connection, answer)
+
+        connection.work(storage)
 
     def close(self) -> list[int]:
         """End all connections and wait until nothing of the programs is left. Not in the events

@@ -303,6 +303,7 @@ class Notifier:
             except Exception as error:
                 self._bug(error, notify_id)
             me.tid = 0
+            service = hello = None  # one that ends is not kept until the next call comes
 
     def _hung_up(self) -> bool:
         poller = select.poll()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gentee.linux.notify import Notifier
     from gentee.secure.instance_owner import InstanceOwner
     from gentee.secure.nested import CallWindow, NestedCall
+    from gentee.secure.storage.handles import Owner
     from gentee.secure.tee import ServiceSession
 
 # More bytes than this are copied by a thread of their own: the receiving thread serves everybody.
@@ -102,6 +103,10 @@ class Instance:
         self.call_window_bytes = 0  # of all that its service got
         self.binary_bytes = 0  # of gentee.secure.binaries: the same
         self.binaries: list[Service] = []  # libraries that its TA was given
+        self.uses_storage = False
+        self.storage: Owner | None = None  # what it has open, of gentee.secure.storage
+        self.awaited: Instance | None = None  # whose end a request of it waits for
+        self.ending = False  # it is asked to end
         self.last_nested_session = 0
         self.nested_over = False
         self._first_depth = depth
@@ -397,8 +402,8 @@ class Instance:
             return not self.dead and self._current is None and not self._queue
 
     def predecessor(self) -> "Instance | None":
-        """The instance whose end this one waits for before it starts."""
-        after = self._after
+        """The instance whose end this one waits for, before it starts or with a request."""
+        after = self._after or self.awaited
         return after if after is not None and not after.dead else None
 
     # Cancellation and waiting.
@@ -461,6 +466,7 @@ class Instance:
 
     def destroy(self) -> None:
         """The last session is closed: let the instance end by itself."""
+        self.ending = True
         self.submit(DestroyCommand(self._first_depth))
 
     def kill(self) -> None:

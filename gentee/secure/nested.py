@@ -80,6 +80,10 @@ class CallWindow(Backing):
     def copy_out(self, offset: int, view: memoryview) -> None:
         self._view[offset : offset + len(view)] = view
 
+    def view(self, offset: int, size: int) -> memoryview:
+        """Some of its bytes, which the service can change at any time."""
+        return self._view[offset : offset + size]
+
     def close(self) -> None:
         """The service has the descriptor; the maps hold the pages."""
         if self.fd >= 0:
@@ -298,6 +302,14 @@ class NestedCalls:
             call.caller_cancelled()
         if caller.nested_over:  # the same for its end
             call.end_early()
+
+    def await_end(self, waiter: "Instance", other: "Instance") -> bool:
+        """``waiter`` is to wait for another instance's end; False if that one waits for it."""
+        with self._lock:
+            possible = not self._waits_for(other, waiter)
+            if possible:
+                waiter.awaited = other
+        return possible
 
     def _waits_for(self, one: "Instance | PseudoInstance | None", other: "Instance") -> bool:
         """Whether ``one`` goes on only after ``other`` does. The lock is held."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from gentee.secure.counter import Counter
+
     Subkeys = tuple[tuple[bytes, int], ...]
 
 FILE = "tee.db"
@@ -87,6 +89,14 @@ MIGRATIONS = (
         chunk BLOB NOT NULL
     );
     """,
+    # gentee.secure.counter
+    """
+    CREATE TABLE state_counter (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        state BLOB NOT NULL, -- what its counter knows it by
+        changes INTEGER NOT NULL
+    );
+    """,
 )
 SCHEMA = len(MIGRATIONS)
 
@@ -124,10 +134,12 @@ class State:
     """The state of one TEE.
 
     :param folder: its state folder, which exists; None keeps everything in memory.
+    :param counter: what tells an older copy of it.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str | None = None, counter: "Counter | None" = None) -> None:
         self.folder = folder
+        self._counter = counter
         self.path = os.path.join(folder, FILE) if folder is not None else ":memory:"
         self._lock = threading.RLock()  # protects the connection and what is kept of its tables
         self._connection: sqlite3.Connection | None = None
@@ -139,7 +151,9 @@ class State:
 
     def exists(self) -> bool:
         """Whether anything may be kept there, without opening it."""
-        return self._connection is not None or (self.folder is not None and _size(self.path) > 0)
+        if self._connection is not None or self._counter is not None:
+            return True  # where the counter is a file that is missing would be an older copy
+        return self.folder is not None and _size(self.path) > 0
 
     def check(self) -> None:
         """Look at folder and file as far as it costs next to nothing.
@@ -169,6 +183,8 @@ class State:
         """Open it, and bring an older schema up to date. More calls do nothing.
 
         :raises UserError: it cannot be used; it is left as it is.
+        :raises RolledBack: it is older than its counter says.
+        :raises StorageNotAvailable: the counter cannot be used.
         """
         with self._lock:
             if self._connection is not None:
@@ -215,9 +231,19 @@ class State:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
         self._migrate(connection)
+        if self._counter is not None:
+            self._counter.attach(connection)
+        self._read_floors(connection)
+
+    def _read_floors(self, connection: "sqlite3.Connection") -> None:
         self._floors = dict(connection.execute("SELECT uuid, version FROM versions"))
         rows = connection.execute("SELECT uuid, version FROM subkey_versions")
         self._subkey_floors = dict(rows)
+
+    def reload(self) -> None:
+        """Much of it was replaced by :meth:`run`."""
+        with self._lock:
+            self._run(self._read_floors, write=False)
 
     def _migrate(self, connection: "sqlite3.Connection") -> None:
         connection.execute("BEGIN IMMEDIATE")
@@ -252,6 +278,8 @@ class State:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+            if self._counter is not None:
+                self._counter.close()
 
     # Using it
 
@@ -260,6 +288,8 @@ class State:
 
         :raises StorageNoSpace: the disk is full.
         :raises CorruptObject: pages of the file are damaged.
+        :raises RolledBack: it is older than its counter says.
+        :raises StorageNotAvailable: the counter cannot be used, so nothing is changed.
         :raises GenericError: it cannot be opened, read or written.
         """
         return self._run(operation, write=write)
@@ -268,6 +298,8 @@ class State:
         """Do ``operation`` in one transaction."""
         import sqlite3
 
+        from gentee.secure.counter import count
+
         with self._lock:
             try:
                 self.open()
@@ -275,10 +307,15 @@ class State:
                 raise GenericError(error.message) from error
             connection = self._connection
             assert connection is not None
+            counter, changes = self._counter, 0
+            if write and counter is not None:
+                counter.ready()
             try:
                 connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
                 try:
                     result = operation(connection)
+                    if write:
+                        changes = count(connection)
                     connection.execute("COMMIT")
                 except BaseException:
                     if connection.in_transaction:
@@ -292,6 +329,8 @@ class State:
                 if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                     raise CorruptObject(detail) from error
                 raise GenericError(detail) from error
+            if changes and counter is not None:
+                counter.committed(changes)
             return result
 
     def floor(self, uuid: bytes) -> int:

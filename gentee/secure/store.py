@@ -66,6 +66,7 @@ class TaStore:
         self._allow_unsigned = allow_unsigned
         self._warn = warn
         self._told_development = False
+        self._told_state = ""
         # Protects all below. known() looks at them without it: each is replaced as a whole, or has
         # one entry put or taken.
         self._lock = threading.RLock()
@@ -230,7 +231,10 @@ class TaStore:
             try:
                 rows = self.state.services()
             except TeeError as error:
-                self._tell(f"the TEE's state cannot be used: {error.detail}")
+                # Once, and not at each session that cannot be opened.
+                if error.detail != self._told_state:
+                    self._told_state = error.detail
+                    self._tell(f"the TEE's state cannot be used: {error.detail}")
                 raise
             for row in rows:
                 try:
@@ -276,6 +280,14 @@ class TaStore:
             self._keep_payload(service)
         self._tell_signer(service, opened.image.signer.development)
         return service
+
+    def reload(self) -> None:
+        """What is installed was replaced in the state."""
+        with self._lock:
+            for service in self._installed.values():
+                self._forget_payload(service)
+            self._installed = {}
+            self._is_loaded = False
 
     def uninstall(self, uuid: bytes) -> None:
         """Forget an installed service, not its version. ItemNotFound if it is not installed."""

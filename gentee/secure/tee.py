@@ -44,6 +44,7 @@ from gentee.secure.watchdog import Limits, Watchdog
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any, BinaryIO
 
     from gentee.core.calls import CallArg
     from gentee.core.supp import Supplicant
@@ -245,11 +246,12 @@ class SoftTee:
         uuid = service.uuid
         if service.single_instance:
             instance = self._single.get(uuid)
-            if instance is not None and self._is_kept_crashed(instance, service):
-                raise TargetDead(f"{service.name} panicked, and is kept so")
-            if instance is not None and not instance.dead:
+            kept_crashed = instance is not None and self._is_kept_crashed(instance, service)
+            if instance is not None and (kept_crashed or not instance.dead):
                 if instance.sessions and not instance.service.multi_session:
                     raise Busy(f"{service.name} has its one session")
+                if kept_crashed:
+                    raise TargetDead(f"{service.name} panicked, and is kept so")
                 return instance
         if self._closing:  # a service may ask for another one until its own end
             raise CommunicationError("the TEE ends")
@@ -419,6 +421,14 @@ class SoftTee:
             kept = self._outdated(uuid, None)
         if kept is not None:
             kept.destroy()
+
+    def administer_storage(
+        self, request: object, file: "BinaryIO | None" = None
+    ) -> "dict[str, Any]":
+        """What the operator asks of stored objects (:mod:`gentee.secure.storage.admin`)."""
+        from gentee.secure.storage.admin import RunningTurns, administer
+
+        return administer(RunningTurns(self._storage), self.store, request, file)
 
     def list_ts(self) -> "list[TsInfo]":
         """All services, with what runs of them."""

@@ -202,6 +202,7 @@ TA_TABLE = (
     Row("clock_nanosleep", 230, 115, ALWAYS, ALWAYS, "TEE_Wait that cannot be cancelled"),
     Row("restart_syscall", 219, 128, ALWAYS, ALWAYS, "a sleep that was stopped and goes on"),
     Row("getrandom", 318, 278, ALWAYS, ALWAYS, "random numbers, random places"),
+    Row("getpid", 39, 172, ALWAYS, ALWAYS, "OpenSSL, to know that it was forked; fork()"),
     Row("exit_group", 231, 94, ALWAYS, ALWAYS, "its end"),
     # Of templates only: to fork, and to lock what was forked.
     Row("clone", 56, 220, _FORK, NEVER, "fork()"),
@@ -209,7 +210,6 @@ TA_TABLE = (
     Row("rt_sigprocmask", 14, 135, ALWAYS, NEVER, "fork()"),
     Row("set_robust_list", 273, 99, ALWAYS, NEVER, "the C library, in a forked process"),
     Row("rseq", 334, 293, ALWAYS, NEVER, "the C library, in a forked process"),
-    Row("getpid", 39, 172, ALWAYS, NEVER, "whether the parent is still there"),
     Row("getppid", 110, 173, ALWAYS, NEVER, "the same"),
     Row("gettid", 186, 178, ALWAYS, NEVER, "the C library, in a forked process"),
     Row("prctl", 157, 167, _one_of(0, PR_SET_PDEATHSIG), NEVER, "to end with the template"),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The rest of the Trusted Core Framework that means something in Python: instance data, memory,
-random (GP TEE Internal Core API 1.3.1 sections 4.11 and 6.7).
+random (GP TEE Internal Core API 1.3.1 sections 4.11 and 6.9).
 
 What is missing is the language's: TEE_Malloc, TEE_Realloc, TEE_Free, TEE_MemMove, TEE_MemFill.
 """
@@ -67,7 +67,7 @@ def TEE_MemCompare(buffer1: Buffer, buffer2: Buffer) -> int:
 
 
 def TEE_GenerateRandom(size: int) -> bytes:
-    """``size`` random bytes, from the kernel's generator (section 6.7.1)."""
+    """``size`` random bytes, from the kernel's generator (section 6.9.1)."""
     if size < 0:
         raise TaPanic(TEE_ERROR_BAD_PARAMETERS, "random bytes")
     return os.urandom(size)

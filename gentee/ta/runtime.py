@@ -78,7 +78,7 @@ class ServiceProcess(Process):
             if self._memory.lent:
                 self._memory.take_back()
         except TaPanic as panic:
-            self._panic(panic.code)
+            self._panic(panic.code, panic.detail)
         except MemoryError:
             _RESERVE.clear()
             self.log(1, traceback.format_exc().rstrip())
@@ -91,9 +91,9 @@ class ServiceProcess(Process):
             self._panic(TEE_ERROR_TARGET_DEAD)
         return result
 
-    def _panic(self, code: int) -> None:
+    def _panic(self, code: int, detail: str = "") -> None:
         self._flush()
-        self.log(1, f"panic, code {result_name(code)}")
+        self.log(1, f"panic, code {result_name(code)}" + (f": {detail}" if detail else ""))
         os._exit(1)
 
     def _flush(self) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from gentee.abi import optee_ta as abi
 from gentee.abi import ta_channel as ch
-from gentee.abi.gp import TEE_SUCCESS, result_name
+from gentee.abi.gp import TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS, result_name
 from gentee.errors import TaImageError, TaPanic, TeeError
 from gentee.linux.libc import PR_SET_PDEATHSIG, prctl, set_process_name
 from gentee.ta import confine
@@ -46,6 +46,15 @@ def _content(fd: int, size: int) -> bytes:
             return content[:]
     finally:
         os.close(fd)
+
+
+def _image(fd: int, size: int, *, is_main: bool = True) -> ElfImage:
+    """The image that a descriptor has; raises TaImageError."""
+    try:
+        return parse_image(_content(fd, size), is_main)
+    except MemoryError:
+        text = "it takes more memory than a TA may have (--memory-limit)"
+        raise TaImageError(text, TEE_ERROR_OUT_OF_MEMORY) from None
 
 
 class UserProcess(Process):
@@ -89,8 +98,8 @@ class UserProcess(Process):
         kind = words[ch.M_KIND]
         set_process_name(f"ta:{uuid.hex()[:8]}")
         fd = words[ch.M_FUNC]
-        image = parse_image(_content(fd, os.fstat(fd).st_size))
         confine.limit_memory(limit + _ENGINE_MEMORY)
+        image = _image(fd, os.fstat(fd).st_size)
         engine = ENGINES.pop(image.arch)
         engine.renew_keys()
         self._take(UserTa(uuid, engine, limit, self._library, CHANNEL))
@@ -157,7 +166,7 @@ class UserProcess(Process):
         if result != TEE_SUCCESS:
             raise TeeError.from_code(result, detail=f"library {UUID(bytes=uuid)}")
         try:
-            return parse_image(_content(CHANNEL[ch.Q_FUNC], CHANNEL[ch.Q_SIZE]), is_main=False)
+            return _image(CHANNEL[ch.Q_FUNC], CHANNEL[ch.Q_SIZE], is_main=False)
         except TaImageError as error:
             raise TaImageError(f"library {UUID(bytes=uuid)}: {error}", error.code) from error
 

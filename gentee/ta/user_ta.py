@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from gentee.crypto.objects import CryptObject
     from gentee.crypto.states import CryptState
+    from gentee.ta.stored import Stored
     from gentee.ta.svc.sessions import Session
 
 # Objects and operations of a TA, at once. The heap of OP-TEE's core has room for fewer.
@@ -44,6 +45,8 @@ class UserTa:
     :ivar open_sessions: those with other TAs, by the numbers that the TA knows them by.
     :ivar objects: cryptographic objects, by handle.
     :ivar states: cryptographic operations, by handle.
+    :ivar stored: where objects that are persistent are kept, by handle.
+    :ivar enumerations: of persistent objects, by handle: whether they were started.
     :ivar log_rest: what the TA has logged of a line that it has not ended yet.
     :ivar unsupported: numbers of system calls that it was told about that they are not there.
     """
@@ -73,6 +76,8 @@ class UserTa:
         self.open_sessions: dict[int, Session] = {}
         self.objects: dict[int, CryptObject] = {}
         self.states: dict[int, CryptState] = {}
+        self.stored: dict[int, Stored] = {}
+        self.enumerations: dict[int, bool] = {}
         self._last_handle = 0
         self.log_rest = b""
         self.unsupported: set[int] = set()
@@ -112,11 +117,11 @@ class UserTa:
 
         :raises OutOfMemory: there are too many already.
         """
-        if len(self.objects) + len(self.states) >= MAX_HANDLES:
+        if len(self.objects) + len(self.states) + len(self.enumerations) >= MAX_HANDLES:
             raise OutOfMemory(f"{MAX_HANDLES} objects and operations")
         while True:
             self._last_handle = handle = self._last_handle % _HANDLES + 1
-            if handle not in self.objects and handle not in self.states:
+            if not any(handle in of for of in (self.objects, self.states, self.enumerations)):
                 return handle
 
     @property

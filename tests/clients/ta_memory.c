@@ -363,10 +363,11 @@ CASE(a_pointer_that_was_kept_from_the_open_faults)
     }
 }
 
+/* As long as nothing else enters the TA. */
 CASE(a_pointer_into_memory_that_is_passed_again_is_as_good_as_the_new_one)
 {
     for (int kind = 0; kind < KINDS; kind++) {
-        struct client c = client_of(MEMORY_TA);
+        struct client c = client_of(OF_ONE_SESSION);
         struct memory memory = new_memory(c.fd, kind, 1);
         param_t params[4] = {memref_inout(memory.id, 10, 20), none(), none(), value_out()};
 
@@ -481,7 +482,7 @@ static __u32 rights(const struct client *c, param_t memory, __u32 place, int off
 CASE(rights_of_what_was_passed)
 {
     for (int kind = 0; kind < KINDS; kind++) {
-        struct client c = client_of(MEMORY_TA);
+        struct client c = client_of(OF_ONE_SESSION);
         struct memory memory = new_memory(c.fd, kind, 4);
         param_t passed = memref_in(memory.id, PAGE + 96, 100);
         const __u32 denied = TEEC_ERROR_ACCESS_DENIED;

@@ -7,8 +7,9 @@ points is in the TA, as libutee does it.
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from uuid import UUID, uuid5
 
 import pytest
@@ -27,7 +28,13 @@ from gentee.abi.gp import (
     TEE_ORIGIN_TEE,
     TEE_ORIGIN_TRUSTED_APP,
 )
-from gentee.abi.optee_ta import USER_TA_PROP_TYPE_IDENTITY
+from gentee.abi.optee_ta import (
+    TA_FLAG_INSTANCE_KEEP_ALIVE,
+    TA_FLAG_INSTANCE_KEEP_CRASHED,
+    TA_FLAG_MULTI_SESSION,
+    TA_FLAG_SINGLE_INSTANCE,
+    USER_TA_PROP_TYPE_IDENTITY,
+)
 from gentee.client import INPUT, TEEC_LOGIN_USER, Out, Session, SharedMemory, Value
 from gentee.core.host import LOG_ERROR, LOG_INFO
 from tests import arm_tas
@@ -291,6 +298,53 @@ def test_kept_crashed(own_tee: ArmTee) -> None:
         session.close()
     for _ in range(2):
         is_dead(lambda: tee.actor(CRASHED))
+
+
+@pytest.fixture
+def tee_of(host: ServiceHost, arch: str, tmp_path: Path) -> Iterator[Callable[[int], ArmTee]]:
+    """``tee_of(flags)``: a TEE with an actor that has these flags."""
+    tees: list[ArmTee] = []
+
+    def tee_of(flags: int) -> ArmTee:
+        arm_tas.install(tmp_path, MULTI, "actor", arch, f"-DFLAGS={flags}")
+        tees.append(ArmTee(host, tmp_path, arch))
+        return tees[-1]
+
+    yield tee_of
+    for tee in tees:
+        tee.close()
+    assert not host.bugs
+
+
+def test_flags_of_single_instances_only(tee_of: Callable[[int], ArmTee]) -> None:
+    """Without TA_FLAG_SINGLE_INSTANCE the other flags mean nothing."""
+    tee = tee_of(
+        TA_FLAG_MULTI_SESSION | TA_FLAG_INSTANCE_KEEP_ALIVE | TA_FLAG_INSTANCE_KEEP_CRASHED
+    )
+    first, second = tee.actor(MULTI), tee.actor(MULTI)
+    assert Who(first).instance != Who(second).instance
+    is_dead(lambda: first.invoke(Do.PANIC, Value(1)))
+    second.close()
+    wait_until(lambda: not tee.instances())
+    assert Who(tee.actor(MULTI)).sessions == 1
+
+
+def test_kept_crashed_needs_kept_alive(tee_of: Callable[[int], ArmTee]) -> None:
+    tee = tee_of(TA_FLAG_SINGLE_INSTANCE | TA_FLAG_INSTANCE_KEEP_CRASHED)
+    first = tee.actor(MULTI)
+    is_dead(lambda: first.invoke(Do.PANIC, Value(1)))
+    assert Who(tee.actor(MULTI)).sessions == 1
+
+
+def test_kept_crashed_with_its_one_session(tee_of: Callable[[int], ArmTee]) -> None:
+    tee = tee_of(
+        TA_FLAG_SINGLE_INSTANCE | TA_FLAG_INSTANCE_KEEP_ALIVE | TA_FLAG_INSTANCE_KEEP_CRASHED
+    )
+    first = tee.actor(MULTI)
+    is_dead(lambda: first.invoke(Do.PANIC, Value(1)))
+    fails(TEE_ERROR_BUSY, TEE_ORIGIN_TEE, lambda: tee.actor(MULTI))
+    first.close()
+    is_dead(lambda: tee.actor(MULTI))
 
 
 def test_panic_in_open(tee: ArmTee) -> None:

@@ -193,7 +193,8 @@ def any_request(words: memoryview, a: int, b: int) -> int:
     """Requests of all kinds with hostile words; those that open are used, a times."""
     chooser = random.Random(b)
     uuids = [uuid_at(words), PTA_SYSTEM, PTA_STATS, PTA_DEVICE, PTA_TESTS, 32 * "7"]
-    codes = [*range(10), ANY, 1 << 32 | 7]
+    codes = [value for name, value in vars(ch).items() if name.startswith("RQ_")]
+    codes += [0, max(codes) + 1, ANY, 1 << 32 | ch.RQ_OPEN_BIN]
     for turn in range(a):
         name_uuid(words, chooser.choice(uuids))
         words[ch.Q_TIMEOUT] = 20
@@ -215,27 +216,29 @@ def pseudo_tas(words: memoryview, a: int, b: int) -> int:
     """A session with each pseudo TA, and every command with every type of parameters."""
     assert ask(words, ch.RQ_CALL_WINDOW, Q_FUNC=65536) == 0
     chooser = random.Random(b)
-    made = 0
-    for uuid in (PTA_SYSTEM, PTA_STATS, PTA_DEVICE):
+    results = set()
+    for uuid in (PTA_SYSTEM, PTA_STATS, PTA_DEVICE, PTA_TESTS):
         name_uuid(words, uuid)
-        if ask(words, ch.RQ_OPEN_TA_SESSION, Q_PARAM_TYPES=0, Q_TIMEOUT=20):
-            continue
+        result = ask(words, ch.RQ_OPEN_TA_SESSION, Q_PARAM_TYPES=0, Q_TIMEOUT=20)
+        assert result == 0, (uuid, hex(result))
         session = words[ch.Q_SESSION]
         for _ in range(a):
             for index in range(4):
                 base = ch.Q_PARAMS + 3 * index
-                offset = chooser.choice((0, 1, 60, 65535, 65536))
-                words[base] = chooser.choice((offset, chooser.choice(WORDS)))
-                words[base + 1] = chooser.choice((0, 1, 4, 16, 32, 64, 4096, chooser.choice(WORDS)))
-                words[base + 2] = chooser.choice((1, 1, 0, 2))
+                value = chooser.choice(((0, 1), (0, 16), (60, 32), (4096, 64), (65535, 1), (0, 0)))
+                if chooser.random() < 0.2:
+                    value = chooser.choice(WORDS), chooser.choice(WORDS)
+                words[base], words[base + 1] = value
+                words[base + 2] = chooser.choice((1, 1, 1, 1, 0))
             types = chooser.choice((0, 1, 3, 5, 0x61, 0x63, 0x131, 0x65, 0x665, 0x7777, 0x2255))
-            ask(
+            result = ask(
                 words, ch.RQ_INVOKE_TA_COMMAND,
                 Q_SESSION=session, Q_FUNC=chooser.randrange(16), Q_PARAM_TYPES=types, Q_TIMEOUT=20,
             )  # fmt: skip
-            made += 1
+            results.add((result, words[ch.Q_ORIGIN]))
         ask(words, ch.RQ_CLOSE_TA_SESSION, Q_SESSION=session)
-    return made
+    os.write(1, f"{sorted(results)}\n".encode())
+    return len(results)
 
 
 @attack

@@ -91,9 +91,10 @@ def test_the_end_of_the_stack(arm_captive: MakeArmCaptive, arch: str) -> None:
     said(captive, FaultKind.STACK_OVERFLOW, 2)
 
 
-def test_memory_of_an_earlier_call(arm_captive: MakeArmCaptive, arch: str) -> None:
+@pytest.mark.parametrize("reg_mem", [False, True], ids=["shared", "copied"])
+def test_memory_of_an_earlier_call(arm_captive: MakeArmCaptive, arch: str, reg_mem: bool) -> None:
     """A pointer that a TA keeps leads nowhere once another call has entered it."""
-    captive = arm_captive(arch)
+    captive = arm_captive(arch, reg_mem=reg_mem)
     hostile = captive.hostile
     hostile.invoke(KEEP)
     assert bytes(hostile.memory.buffer[:4]) == b"tpek"

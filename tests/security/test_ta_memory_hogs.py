@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """TAs that want all of the machine's memory: TEE_ERROR_OUT_OF_MEMORY, and they may go on."""
 
-from struct import unpack_from
+from struct import pack, unpack_from
 
 import pytest
 
+from gentee.abi import elf
 from gentee.abi import optee_pta as pta
 from gentee.abi import optee_ta as abi
 from gentee.abi.gp import TEE_ERROR_OUT_OF_MEMORY
+from gentee.errors import OutOfMemory
 from gentee.secure.service import parse_uuid
 from gentee.ta.svc.properties import native_uuid
+from tests import arm_tas
+from tests.elfwriter import DATA, ElfWriter, Shdr
+from tests.helpers import wait_until
 from tests.security.arm_captive import (
     FOREVER,
     MAP_ALL,
@@ -36,6 +41,7 @@ def resident(captive: ArmCaptive) -> int:
     (tee,) = captive.tee.driver.tees
     found = []
     for instance in tee.instances():
+        wait_until(lambda: instance.pid)  # noqa: B023 (now)
         with open(f"/proc/{instance.pid}/status", encoding="ascii") as file:
             found += [int(line.split()[1]) >> 10 for line in file if line.startswith("VmRSS")]
     return max(found)
@@ -96,4 +102,20 @@ def test_memory_that_is_given_back_in_parts(arm_captive: MakeArmCaptive, arch: s
     assert result == TEE_ERROR_OUT_OF_MEMORY
     assert times > 450
     assert resident(captive) < 2 * LIMIT + 40
+    captive.others_go_on()
+
+
+def test_an_image_of_relocations(arm_captive: MakeArmCaptive) -> None:
+    """What its loading takes is in the limit, too: it is refused in a line."""
+    captive = arm_captive("arm", memory_limit=16)
+    size = 6 * MIB
+    writer = ElfWriter("arm", data_size=size, data_memory=size)
+    count = (size - PAGE) // 8
+    writer.patches[DATA + PAGE] = pack("<II", DATA, 2) * count  # R_ARM_ABS32
+    writer.more_shdrs.append(Shdr(elf.SHT_REL, DATA + PAGE, 8 * count, 1, 8))
+    uuid = arm_tas.uuid_of(99)
+    arm_tas.sign_into(captive.folder, uuid, writer.build())
+    with pytest.raises(OutOfMemory):
+        captive.tee.open(uuid)
+    assert [line for line in captive.lines if "--memory-limit" in line]
     captive.others_go_on()

@@ -139,6 +139,7 @@ def test_its_death_closes_all(arm_captive: MakeArmCaptive, arch: str) -> None:
     hostile.start(opening(hostile, arm_tas.uuid_of(HONEST)))
     (tee,) = captive.tee.driver.tees
     newest = max(tee.instances(), key=lambda instance: max(instance.sessions, default=0))
+    wait_until(lambda: newest.pid)
     call = Call(hostile.session, CALLS, *hostile.params(1))
     wait_until(lambda: captive.instances() > before + 3)
     os.kill(newest.pid, signal.SIGKILL)

@@ -23,11 +23,11 @@ enum { SHA256 = 1, CBC, CTR, GCM, RSA, ECDSA, GENERATE_ECC };
 #define TEE_ATTR_SECRET_VALUE 0xC0000000
 #define TEE_ATTR_ECC_CURVE 0xF0000441
 #define TEE_ECC_CURVE_NIST_P256 3
-enum { ENCRYPT = 0, SIGN = 4, DIGEST = 5 };
+enum { ENCRYPT = 0, SIGN = 2, DIGEST = 5 };
 
 static unsigned char buffer[256 << 10];
 static unsigned char hash[32], iv[16], tag[16], signature[512];
-static uint32_t aes, rsa, ecc;
+static uint32_t rsa, ecc;
 static uint32_t states[GENERATE_ECC + 1];
 
 #define TRY(call)                                                                                 \
@@ -39,21 +39,28 @@ static uint32_t states[GENERATE_ECC + 1];
 
 static struct attribute curve = { TEE_ECC_CURVE_NIST_P256, 0, TEE_ATTR_ECC_CURVE };
 
-static TEE_Result prepare(void)
+/* A key belongs to one operation. */
+static TEE_Result with_aes(unsigned long algorithm, uint32_t *state)
 {
 	static unsigned char key[32];
 	struct attribute secret = { (uintptr_t)key, sizeof(key), TEE_ATTR_SECRET_VALUE };
+	uint32_t aes;
 
 	TRY(utee_cryp_obj_alloc(TEE_TYPE_AES, 256, &aes));
 	TRY(utee_cryp_obj_populate(aes, &secret, 1));
+	return utee_cryp_state_alloc(algorithm, ENCRYPT, aes, 0, state);
+}
+
+static TEE_Result prepare(void)
+{
 	TRY(utee_cryp_obj_alloc(TEE_TYPE_RSA_KEYPAIR, 2048, &rsa));
 	TRY(utee_cryp_obj_generate_key(rsa, 2048, NULL, 0));
 	TRY(utee_cryp_obj_alloc(TEE_TYPE_ECDSA_KEYPAIR, 256, &ecc));
 	TRY(utee_cryp_obj_generate_key(ecc, 256, &curve, 1));
 	TRY(utee_cryp_state_alloc(TEE_ALG_SHA256, DIGEST, 0, 0, &states[SHA256]));
-	TRY(utee_cryp_state_alloc(TEE_ALG_AES_CBC_NOPAD, ENCRYPT, aes, 0, &states[CBC]));
-	TRY(utee_cryp_state_alloc(TEE_ALG_AES_CTR, ENCRYPT, aes, 0, &states[CTR]));
-	TRY(utee_cryp_state_alloc(TEE_ALG_AES_GCM, ENCRYPT, aes, 0, &states[GCM]));
+	TRY(with_aes(TEE_ALG_AES_CBC_NOPAD, &states[CBC]));
+	TRY(with_aes(TEE_ALG_AES_CTR, &states[CTR]));
+	TRY(with_aes(TEE_ALG_AES_GCM, &states[GCM]));
 	TRY(utee_cryp_state_alloc(TEE_ALG_RSASSA_PKCS1_V1_5_SHA256, SIGN, rsa, 0, &states[RSA]));
 	TRY(utee_cryp_state_alloc(TEE_ALG_ECDSA_SHA256, SIGN, ecc, 0, &states[ECDSA]));
 	return TEE_SUCCESS;
@@ -74,7 +81,7 @@ static TEE_Result once(unsigned int what, size_t size)
 		return utee_cipher_final(states[what], buffer, size, buffer, &out);
 	case GCM:
 		other = sizeof(tag);
-		TRY(utee_authenc_init(states[GCM], iv, 12, 128, 0, size));
+		TRY(utee_authenc_init(states[GCM], iv, 12, sizeof(tag), 0, size));
 		return utee_authenc_enc_final(states[GCM], buffer, size, buffer, &out, tag, &other);
 	case RSA:
 	case ECDSA:

@@ -16,6 +16,7 @@ from gentee.core.supp import Supplicant
 from gentee.drivers.soft.call import SoftOps
 from gentee.drivers.soft.shm import SoftShmPool
 from gentee.drivers.soft.supp import SoftSuppOps
+from gentee.errors import UserError
 from gentee.secure.store import TaStore
 from gentee.secure.tee import SoftTee
 from gentee.secure.watchdog import CPU_LIMIT, MEMORY_LIMIT, Limits
@@ -30,8 +31,8 @@ class SoftDriver(TeeDriver):
 
     Options: ``ta_dirs`` (folders of services, the earlier wins), ``reg_mem`` (advertise
     TEE_GEN_CAP_REG_MEM, so that libteec registers its memory instead of sharing pages),
-    ``max_instances``; ``state`` (the TEE's state folder; None keeps nothing), ``keys`` (PEM files
-    of keys that images may be signed with), ``strict`` (these keys only), ``ta_enc_key`` and
+    ``max_instances``; ``state`` (the TEE's state folder; None keeps nothing), ``counter`` (a file
+    elsewhere, which tells an older copy of the state), ``keys`` (PEM files of keys that images may be signed with), ``strict`` (these keys only), ``ta_enc_key`` and
     ``ta_class_key`` (files of keys that images may be encrypted with), ``allow_unsigned`` (take ELF
     files without a signature); ``memory_limit`` (MiB of private memory for a service's process),
     ``cpu_limit`` (seconds of CPU time for a command);
@@ -92,11 +93,21 @@ class SoftDriver(TeeDriver):
         strict = bool(options.get("strict"))
         state = keys = None
         # What nobody needs is not imported either.
+        counter = options.get("counter")
+        if counter is not None:
+            from gentee.secure.counter import Counter
+
+            counter = Counter(counter, host.warn)
+            counter.check()
         if folder is not None:
             from gentee.secure.state import State
 
-            state = State(folder)
+            state = State(folder, counter)
             state.check()
+        elif counter is not None:
+            raise UserError(
+                f"counter {counter.path}: this TEE keeps nothing", "a counter is of a state folder"
+            )
         enc_files = str(options.get("ta_enc_key", "")), str(options.get("ta_class_key", ""))
         if files or strict or any(enc_files):
             from gentee.secure.keys import AcceptedKeys

@@ -27,6 +27,7 @@ PSEUDO_TAS = {
     "7011a688-ddde-4053-a5a9-7b3c4ddf13b8": "gentee.secure.pta.device:DevicePta",
     "d96a5b40-e2c7-b1af-8794-1002a5d5c61b": "gentee.secure.pta.stats:StatsPta",
     "d96a5b40-c3e5-21e3-8794-1002a5d5c61b": "gentee.secure.pta.invoke_tests:InvokeTestsPta",
+    "6e256cba-fc4d-4941-ad09-2ca1860342dd": "gentee.secure.pta.secstor_ta_mgmt:SecstorTaMgmtPta",
 }
 
 

@@ -156,7 +156,7 @@ class PseudoInstance:
         """Somebody asks to end ``command`` early. Any thread.
 
         One that waits for its turn is taken back. One under way goes on, as pseudo TAs of OP-TEE
-        do, unless nobody is left who waits for it.
+        do, unless nobody is left who waits for it, or its result comes later and it says so.
         """
         with self._lock:
             command.cancelled = True
@@ -168,7 +168,11 @@ class PseudoInstance:
         if queued:
             if take_back:
                 command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
-        elif later is not None and later.cancel is not None and not _is_wanted(command.arg):
+        elif (
+            later is not None
+            and later.cancel is not None
+            and (later.ends_early or not _is_wanted(command.arg))
+        ):
             try:
                 later.cancel()
             except Exception as bug:  # ours; the result is still to come

@@ -88,14 +88,19 @@ class Later:
 
     :param cancel: called, in any thread, when nobody is left who waits for the result; it is still
         to come. It must not wait.
+    :param ends_early: call it also when the caller's cancellation or timeout comes, which what
+        pseudo TAs of OP-TEE do goes on after.
     """
 
-    def __init__(self, cancel: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, cancel: Callable[[], None] | None = None, *, ends_early: bool = False
+    ) -> None:
         self._lock = threading.Lock()
         self._then: Callable[[TeeError | None], None] | None = None
         self._is_done = False
         self._error: TeeError | None = None
         self.cancel = cancel
+        self.ends_early = ends_early
 
     @property
     def is_done(self) -> bool:

@@ -31,12 +31,23 @@ def get_object(ta: "UserTa", handle: int) -> CryptObject:
     found = ta.objects.get(handle & _U32)
     if found is None:
         raise BadState(f"no object {handle & _U32:#x}")
+    _look_at_usage(ta, handle, found)
     return found
+
+
+def _look_at_usage(ta: "UserTa", handle: int, found: CryptObject) -> None:
+    """The usage of a persistent object can be restricted by whoever has it open as well."""
+    stored = ta.stored.get(handle & _U32)
+    if stored is not None and stored.is_shared:
+        found.obj_usage = stored.usage()
 
 
 def close_object(ta: "UserTa", handle: int) -> None:
     """Forget an object that there is, and its secrets; tee_obj_close()."""
     ta.objects.pop(handle & _U32).wipe()
+    stored = ta.stored.pop(handle & _U32, None)
+    if stored is not None:
+        stored.close()
 
 
 def syscall_cryp_obj_get_info(ta: "UserTa", args: Sequence[int]) -> None:
@@ -46,15 +57,20 @@ def syscall_cryp_obj_get_info(ta: "UserTa", args: Sequence[int]) -> None:
         found.obj_size,
         found.max_obj_size,
         found.obj_usage,
-        found.data_size,
-        found.data_pos,
+        found.data_size & _U32,
+        found.data_pos & _U32,
         found.handle_flags,
     )
     ta.write_private(args[1], info)
 
 
 def syscall_cryp_obj_restrict_usage(ta: "UserTa", args: Sequence[int]) -> None:
-    get_object(ta, args[0]).restrict_usage(args[1] & _U32)
+    found = get_object(ta, args[0])
+    stored = ta.stored.get(args[0] & _U32)
+    if stored is not None:
+        found.obj_usage = stored.restrict_usage(args[1] & _U32)
+    else:
+        found.restrict_usage(args[1] & _U32)
 
 
 def syscall_cryp_obj_get_attr(ta: "UserTa", args: Sequence[int]) -> int:
@@ -67,6 +83,7 @@ def syscall_cryp_obj_get_attr(ta: "UserTa", args: Sequence[int]) -> int:
     found = ta.objects.get(args[0] & _U32)
     if found is None:
         raise ItemNotFound(f"no object {args[0] & _U32:#x}")
+    _look_at_usage(ta, args[0], found)
     content = found.get_attr(args[1] & _U32)
     buffer, size = args[2], args[3]
     (room,) = _SIZE.unpack(ta.read(size, _SIZE.size))

@@ -16,6 +16,7 @@ from gentee.crypto.states import CryptState, check_key
 from gentee.errors import BadParameters, BadState, MacInvalid, OutOfMemory, ShortBuffer
 from gentee.ta.engine.base import PROT_READ, PROT_WRITE
 from gentee.ta.engine.space import BadAddress
+from gentee.ta.svc.cryp_obj import close_object
 from gentee.ta.svc.memory import check_access_rights
 
 TYPE_CHECKING = False
@@ -138,9 +139,8 @@ def syscall_cryp_state_free(ta: "UserTa", args: Sequence[int]) -> None:
     state = state_of(ta, args[0])
     del ta.states[args[0] & _U32]
     for handle in state.key_handles:
-        key = ta.objects.pop(handle, None)
-        if key is not None:
-            key.wipe()
+        if handle in ta.objects:
+            close_object(ta, handle)
     state.end()
 
 

@@ -19,6 +19,7 @@ from gentee.ta.svc import (
     properties,
     random,
     sessions,
+    storage,
     time,
 )
 
@@ -58,6 +59,7 @@ _FAMILIES: tuple[Mapping[int, Handler], ...] = (
     random.ROWS,
     cryp_obj.ROWS,
     cryp_state.ROWS,
+    storage.ROWS,
     cryp_asymm.ROWS,
 )
 

@@ -132,7 +132,9 @@ def test_it_ends(bringer: Bringer) -> None:
     process.close()
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize(
+    "pid", [1, os.getpid(), os.getppid()], ids=["the first", "its parent", "and its parent"]
+)
 def test_nobody_else(bringer: Bringer, pid: int) -> None:
     """A TEE may be another user's: it sees what it serves, nothing else of the joiner's user."""
     assert not is_below(pid)

@@ -12,7 +12,7 @@ import pytest
 
 from gentee.cli import probes
 from gentee.linux import arch
-from gentee.linux.seccomp import NEVER, SOCK_FILTER
+from gentee.linux.seccomp import ALWAYS, NEVER, SOCK_FILTER, Rule
 from gentee.ta import confine
 
 _X86_64 = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
@@ -26,35 +26,64 @@ def numbers_in(header: Path) -> dict[str, int]:
     return {name: int(number) for _, name, number in found}
 
 
-def test_numbers_of_x86_64() -> None:
+TABLES = {"services": confine.TABLE, "TAs": confine.TA_TABLE}
+each_table = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+
+
+@each_table
+def test_numbers_of_x86_64(table: tuple[confine.Row, ...]) -> None:
     numbers = numbers_in(_X86_64)
-    for row in confine.TABLE:
+    for row in table:
         assert row.x86_64 == numbers.get(row.name), row.name
 
 
-def test_numbers_of_aarch64() -> None:
+@each_table
+def test_numbers_of_aarch64(table: tuple[confine.Row, ...]) -> None:
     numbers = numbers_in(_GENERIC)
     numbers["newfstatat"] = numbers.pop("fstatat")
-    for row in confine.TABLE:
+    for row in table:
         assert row.aarch64 == numbers.get(row.name), row.name
 
 
-def test_each_row_once_and_with_a_reason() -> None:
-    names = [row.name for row in confine.TABLE]
+@each_table
+def test_each_row_once_and_with_a_reason(table: tuple[confine.Row, ...]) -> None:
+    names = [row.name for row in table]
     assert len(set(names)) == len(names)
-    assert all(row.reason for row in confine.TABLE)
+    assert all(row.reason for row in table)
 
 
-def test_the_lock_only_takes_away() -> None:
+@each_table
+def test_the_lock_only_takes_away(table: tuple[confine.Row, ...]) -> None:
     """Nothing is permitted after it that was not before."""
-    for row in confine.TABLE:
+    for row in table:
         assert row.loading != NEVER, row.name
 
 
+def test_tas_have_less_than_services() -> None:
+    """Before and after the lock: what comes first in time permits all that comes later."""
+    of_services = {row.name: row for row in confine.TABLE}
+    for row in confine.TA_TABLE:
+        service = of_services[row.name]
+        assert (row.x86_64, row.aarch64) == (service.x86_64, service.aarch64)
+        for mine, theirs in ((row.loading, service.loading), (row.locked, service.locked)):
+            assert theirs in (ALWAYS, mine) or mine in (NEVER, theirs) or _within(mine, theirs)
+
+
+def _within(rule: Rule, other: Rule) -> bool:
+    """Whether each alternative is one of the other's."""
+    shapes = [[(test.argument, test.value, test.mask) for test in tests] for tests in other]
+    return all(
+        [(test.argument, test.value, test.mask) for test in tests] in shapes for tests in rule
+    )
+
+
+@each_table
 @pytest.mark.parametrize("audit_arch", [arch.AUDIT_ARCH_X86_64, arch.AUDIT_ARCH_AARCH64])
 @pytest.mark.parametrize("locked", [False, True])
-def test_a_filter_is_one_that_the_kernel_takes(audit_arch: int, locked: bool) -> None:
-    program = confine.filter_of(audit_arch, locked=locked)
+def test_a_filter_is_one_that_the_kernel_takes(
+    audit_arch: int, locked: bool, table: tuple[confine.Row, ...]
+) -> None:
+    program = confine.filter_of(audit_arch, locked=locked, table=table)
     count = len(program) // SOCK_FILTER.size
     assert count < 4096  # BPF_MAXINSNS
     for at in range(count):
@@ -127,6 +156,32 @@ def test_descriptors_from_before_are_closed() -> None:
         os.close(writer)
 
 
-def test_lock_needs_the_first_step() -> None:
+@pytest.mark.parametrize("lock", [confine.lock, confine.lock_ta, confine.lock_template])
+def test_lock_needs_the_first_step(lock: Callable[[], None]) -> None:
     with pytest.raises(RuntimeError):
-        confine.lock()
+        lock()
+
+
+def test_a_template_forks_what_is_locked() -> None:
+    """What it forks can be locked further, and has no more than a TA then."""
+
+    def probe() -> str:
+        confine.restrict(1)
+        confine.lock_template()
+        try:
+            list(Path("/").iterdir())
+        except PermissionError:
+            pid = os.fork()
+            if not pid:
+                confine.lock_ta()
+                try:
+                    os.fork()
+                except PermissionError:
+                    os._exit(7)
+                os._exit(0)
+            return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return "files"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "_confined", probe)
+        assert probes._in_locked_child() == "7"

@@ -86,7 +86,7 @@ TEE_TABLE = [
     ("gpd.tee.description", "String", "OPTEE", "OPTEE"),
     ("gpd.tee.systemTime.protectionLevel", "U32", 100, "100"),
     ("gpd.tee.TAPersistentTime.protectionLevel", "U32", 100, "100"),
-    ("gpd.tee.cryptography.ecc", "Bool", False, "false"),
+    ("gpd.tee.cryptography.ecc", "Bool", True, "true"),
     ("gpd.tee.trustedStorage.antiRollback.protectionLevel", "U32", 100, "100"),
     ("gpd.tee.trustedos.implementation.binaryversion", "U32", 0, "0"),
     ("gpd.tee.firmware.implementation.version", "String", "FW_IMPL_UNDEF", "FW_IMPL_UNDEF"),

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from gentee.errors import OutOfMemory
+from gentee.ta.engine import space as space_module
 from gentee.ta.engine.base import AARCH64, GUARDED_LOW, EngineError
 from gentee.ta.engine.native import NativeEngine
 from gentee.ta.engine.space import GUARD, LENT, LOW, AddressSpace, BadAddress
@@ -131,3 +132,19 @@ def test_memory_of_somebody_else(space: AddressSpace) -> None:
         shared.resize(PAGE)
     space.unmap(region)
     assert space.used == 0
+
+
+def test_regions_are_limited(space: AddressSpace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs the engine memory and time; what is there stays as it is."""
+    monkeypatch.setattr(space_module, "MAX_REGIONS", len(list(space)) + 2)
+    for _ in range(2):
+        memory = space.allocate(PAGE)
+        space.map(space.place(PAGE), memory, 1, "x")
+    used = space.used
+    with pytest.raises(OutOfMemory):
+        space.allocate(PAGE)
+    with pytest.raises(OutOfMemory):
+        space.map(space.place(PAGE), memory, 1, "x")
+    assert space.used == used
+    space.unmap(next(iter(space)))
+    space.allocate(PAGE)
