@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# Files of tests side by side; what a file shares is made once for it.
+JOBS ?= -n auto --maxprocesses 4 --dist loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,7 +38,7 @@ demo: $(STAMP) ## run a TEE and a client, with a word on each step
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## run all tests but those that measure
-	@$(BIN)/python -m pytest -m 'not performance' $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m 'not performance' $(JOBS) $(PYTEST_ARGS)
 
 check: $(STAMP) ## format, lint, types, import order: seconds
 	@$(BIN)/ruff format --check .

@@ -36,6 +36,8 @@ MEMORY, MEMORY2, MEMORY_MULTI = range(0x20, 0x23)
 LINKED, TLS, TLS_LIBRARY, LEGACY, HELLO, BIG, DEEP, PLUGIN = range(0x30, 0x38)
 BRANCHES = 0x38  # of 64 bits only
 INIT = 0x39
+# tests/tas/storage.c: with an instance for each session, another such TA, and with one instance
+STORAGE, STORAGE2, STORAGE_SINGLE = range(0x50, 0x53)
 
 _SHARED = TA_FLAG_SINGLE_INSTANCE | TA_FLAG_MULTI_SESSION
 _KEPT = _SHARED | TA_FLAG_INSTANCE_KEEP_ALIVE
@@ -110,6 +112,8 @@ def all_of(arch: str) -> Path:
     install(folder, TLS_LIBRARY, "tls", arch, "-DWITH_LIBRARY", libraries[LIBRARY_TLS], tls=True)
     install(folder, PLUGIN, "plugin", arch)
     install(folder, INIT, "init", arch)
+    for number, flags in ((STORAGE, 0), (STORAGE2, 0), (STORAGE_SINGLE, _SHARED)):
+        install(folder, number, "storage", arch, f"-DFLAGS={flags}")
     if arch == "aarch64":
         install(folder, BRANCHES, "branches", arch, bti=True)
     return folder

@@ -85,8 +85,7 @@ def _types() -> Table:
 
     heads = ("id", "name", "bits")
     return heads, [
-        (f"{number:#010x}", type_name(number), type_sizes(number))
-        for number in sorted(TYPES)
+        (f"{number:#010x}", type_name(number), type_sizes(number)) for number in sorted(TYPES)
     ]
 
 

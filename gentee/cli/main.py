@@ -14,6 +14,7 @@ COMMANDS = {
     "ls": "list the trusted services and the drivers that there are",
     "load": "install signed images of trusted services",
     "unload": "remove installed services",
+    "storage": "list, check, move and delete what services have stored",
     "task": "have a service do one command",
     "ta": "pack, sign and inspect images of trusted services; make keys",
     "abi": "print tables of what a trusted application finds: algorithms, system calls",
@@ -83,6 +84,8 @@ def _command(arguments: list[str]) -> int:
         from gentee.cli.load import main as command
     elif name == "unload":
         from gentee.cli.unload import main as command
+    elif name == "storage":
+        from gentee.cli.storage import main as command
     elif name == "task":
         from gentee.cli.task import main as command
     elif name == "ta":

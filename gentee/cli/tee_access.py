@@ -20,7 +20,7 @@ from gentee.secure.store import TaStore
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from gentee.cli.options import Command, Given
     from gentee.client import Context
@@ -36,6 +36,7 @@ KEY = Option(
     repeat=True,
 )
 STRICT = Option("--strict", "these keys only, not OP-TEE's public development keys")
+COUNTER = Option("--counter", "the counter of a TEE that does not run", metavar="FILE")
 
 _DEVICE = "/dev/tee0"
 _SOCKET_PATIENCE = 1.0  # seconds: a TEE that starts has its lock a moment before its socket
@@ -124,8 +125,10 @@ class StoppedTee:
         *,
         strict: bool = False,
         encryption: "EncryptionKeys | None" = None,
+        counter: str = "",
         warn: "Callable[[str], None] | None" = None,
     ) -> None:
+        from gentee.secure.counter import Counter
         from gentee.secure.keys import AcceptedKeys
         from gentee.secure.state import State
 
@@ -135,7 +138,10 @@ class StoppedTee:
         accepted.encryption.check_files()
         state = None
         if state_dir is not None:
-            state = State(state_dir.path)
+            counted = Counter(counter, warn) if counter else None
+            if counted is not None:
+                counted.check()
+            state = State(state_dir.path, counted)
             state.check()
         self.store = TaStore(ta_dirs, state=state, keys=accepted, warn=warn)
 
@@ -155,6 +161,18 @@ class StoppedTee:
 
     def uninstall(self, uuid: bytes) -> None:
         self.store.uninstall(uuid)
+
+    def storage(self, request: "dict[str, Any]", file: "BinaryIO | None" = None) -> "Any":
+        """What of stored objects is asked for (:mod:`gentee.secure.storage.admin`)."""
+        from gentee.secure.storage.admin import StoppedTurns, administer
+        from gentee.secure.storage.store import ObjectStore
+
+        objects = ObjectStore(lambda: self.store.state)
+        try:
+            return administer(StoppedTurns(objects), self.store, request, file)
+        except (TeeError, TaImageError) as error:
+            detail = error.detail if isinstance(error, TeeError) else ""
+            raise UserError(detail or str(error)) from error
 
     def close(self) -> None:
         self.store.close()
@@ -194,6 +212,18 @@ class RunningTee:
     def uninstall(self, uuid: bytes) -> None:
         _answer, fds = self._connection.ask(control.UNLOAD, uuid)
         control.close_all(fds)
+
+    def storage(self, request: "dict[str, Any]", file: "BinaryIO | None" = None) -> "Any":
+        """What of stored objects is asked for; Refused with the reason."""
+        import json
+
+        # It may look through all that is stored.
+        self._connection.socket.settimeout(None)
+        with open(os.memfd_create("request", os.MFD_CLOEXEC), "w+b") as asked:
+            asked.write(json.dumps(request).encode())
+            asked.flush()
+            fds = (asked.fileno(),) if file is None else (asked.fileno(), file.fileno())
+            return self._connection.ask_json(control.STORAGE, fds)
 
     def close(self) -> None:
         self._connection.close()
@@ -310,6 +340,7 @@ def tee_of(
     *,
     strict: bool = False,
     encryption: "EncryptionKeys | None" = None,
+    counter: str = "",
     create: bool = False,
     warn: "Callable[[str], None] | None" = None,
 ) -> StoppedTee | RunningTee:
@@ -317,6 +348,7 @@ def tee_of(
 
     :param keys: whose images are accepted, ``encryption`` what they may be encrypted with, and
         ``ta_dirs`` what else there is: for a TEE that does not run.
+    :param counter: the file with the counter of a TEE that does not run, empty for none.
     :param create: make the folder where it is missing.
     :raises UserError: it cannot be asked, and why.
     """
@@ -336,12 +368,23 @@ def tee_of(
             raise UserError(f"state folder {folder}: {error.strerror or error}") from error
         if locked:
             return StoppedTee(
-                state_dir, ta_dirs, keys, strict=strict, encryption=encryption, warn=warn
+                state_dir,
+                ta_dirs,
+                keys,
+                strict=strict,
+                encryption=encryption,
+                counter=counter,
+                warn=warn,
             )
         if keys or strict or encryption is not None:
             raise UserError(
                 "the TEE runs already, and its keys were given when it was started",
                 "leave out the keys and --strict; 'gentee serve --key FILE' accepts a key",
+            )
+        if counter:
+            raise UserError(
+                "the TEE runs already, and its counter was given when it was started",
+                "leave out --counter",
             )
         return connect(state_dir)
     except BaseException:

@@ -97,10 +97,9 @@ def check_digest(algo: int) -> None:
 
 def new_digest(algo: int) -> Digest | Xof:
     """A digest of nothing so far, of an algorithm that :func:`check_digest` knows."""
-    algorithm = HASHES.get(algo)
-    if algorithm is not None:
-        fresh = _FRESH.get(algo)
-        if fresh is None:
-            fresh = _FRESH[algo] = hashes.Hash(algorithm)
-        return Digest(fresh.copy())
-    return Xof(hashes.XOFHash(XOFS[algo]))
+    fresh = _FRESH.get(algo)
+    if fresh is None:
+        if algo in XOFS:
+            return Xof(hashes.XOFHash(XOFS[algo]))
+        fresh = _FRESH[algo] = hashes.Hash(HASHES[algo])
+    return Digest(fresh.copy())

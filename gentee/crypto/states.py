@@ -258,8 +258,13 @@ class CryptState:
         :param iv: initialisation vector, counter or tweak; ECB takes any.
         """
         self.check_cipher_init()
+        self.start_cipher(iv)
+
+    def start_cipher(self, iv: bytes) -> None:
+        """:meth:`cipher_init` of who has checked."""
         key2 = b"" if self.key2 is None else self._secret(self.key2)
-        self.cipher = new_cipher(self.algo, self.mode, self._secret(self.key1), key2, iv)
+        key1 = self._secret(self.key1)
+        self.cipher = new_cipher(self.algo, self.mode, key1, key2, iv, self.cipher)
         self.initialized = True
 
     def cipher_update_into(self, src: _Bytes, dst: memoryview, last: bool) -> None:
@@ -301,9 +306,14 @@ class CryptState:
         :param aad_size: bytes of additional data that will come; and of payload.
         """
         self.check_authenc_init()
+        self.start_authenc(nonce, tag_size, aad_size, payload_size)
+
+    def start_authenc(self, nonce: bytes, tag_size: int, aad_size: int, payload_size: int) -> None:
+        """:meth:`authenc_init` of who has checked."""
         key = self._secret(self.key1)
-        args = nonce, tag_size, aad_size, payload_size
-        self.authenc = new_authenc(self.algo, self.mode, key, *args)
+        self.authenc = new_authenc(
+            self.algo, self.mode, key, nonce, tag_size, aad_size, payload_size
+        )
         self.initialized = True
 
     def check_authenc(self, mode: int | None = None) -> AuthEnc:

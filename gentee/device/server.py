@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 256
 _MAX_IDLE = 32  # of them, that have not joined
-_OWNERS = (control.UNLOAD, control.STOP, control.STORAGE)  # requests that members of the group may not make
+# Requests that members of the group may not make.
+_OWNERS = (control.UNLOAD, control.STOP, control.STORAGE)
 _IDLE_SECONDS = 30.0  # that a connection may take to ask for something
 _BACKLOG = 64
 

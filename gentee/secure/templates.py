@@ -8,8 +8,9 @@ later instance is a fork of it: loaded, and translated.
 So the instances of a TA have the same addresses, as long as the TEE runs; those of another TA, or
 of another run, have others. Keys of pointer authentication are new in each.
 
-A template is an instance with no session (:mod:`gentee.secure.instance`): it is confined as the
-warm parent is, waits for commands as all do, and what it answers is not trusted.
+A template is an instance with no session (:mod:`gentee.secure.instance`): it is locked in, but for
+forking (:func:`gentee.ta.confine.lock_template`), waits for commands as all do, and what it answers
+is not trusted.
 """
 
 import os

@@ -8,7 +8,7 @@ and destroy entry points, properties of its own) is the TA's own business and is
 from collections.abc import Callable
 
 from gentee.abi import optee_ta as abi
-from gentee.abi.gp import TEE_ERROR_NOT_SUPPORTED, TEE_SUCCESS
+from gentee.abi.gp import TEE_ERROR_NOT_SUPPORTED, TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS
 from gentee.errors import OutOfMemory, TeeError
 from gentee.ta.client_memory import SHARED, ClientMemory
 from gentee.ta.engine.base import PROT_READ, PROT_WRITE, Engine
@@ -149,6 +149,8 @@ class UserTa:
                     result = TEE_ERROR_NOT_SUPPORTED
             except TeeError as error:
                 result = error.code
+            except MemoryError:
+                result = TEE_ERROR_OUT_OF_MEMORY
             number = engine.resume(result)
         if self.log_rest:
             flush_log(self)

@@ -237,7 +237,9 @@ def test_what_services_use(tee: Tee, constants: str, code: str) -> None:
     imports = [line for line in code.splitlines() if line.startswith("from ")]
     rest = [line for line in code.splitlines() if not line.startswith("from ")]
     head = "\n    ".join(["", *constants.splitlines()])
-    body = "\n        ".join([*imports, "KEY, PUBLIC, CERTIFICATE = self.KEY, self.PUBLIC, self.CERTIFICATE", *rest])
+    body = "\n        ".join(
+        [*imports, "KEY, PUBLIC, CERTIFICATE = self.KEY, self.PUBLIC, self.CERTIFICATE", *rest]
+    )
     entry = "def TA_InvokeCommandEntryPoint(self, session, command_id, param_types, params):"
     tee.put(f"{head}\n    {entry}\n        {body}\n        IMSG('done')\n")
     tee.open().invoke(0)

@@ -27,6 +27,7 @@ from tests.security.arm_captive import (
     arm_captive,
     service_host,
 )
+from tests.security.test_ta_system_calls import CODES
 
 __all__ = ["arch", "arm_captive", "service_host"]
 
@@ -118,4 +119,26 @@ def test_an_image_of_relocations(arm_captive: MakeArmCaptive) -> None:
     with pytest.raises(OutOfMemory):
         captive.tee.open(uuid)
     assert [line for line in captive.lines if "--memory-limit" in line]
+    captive.others_go_on()
+
+
+def test_calls_with_all_of_its_memory(arm_captive: MakeArmCaptive, arch: str) -> None:
+    """A system call has no room left to copy what it is given: an answer, and no death."""
+    captive = arm_captive(arch, memory_limit=64)
+    hostile = captive.hostile
+    size = 20 * MIB
+    _got, times, _result = map_all(hostile, open_system(hostile), size, 1)
+    assert times == 3
+    (address,) = unpack_from("<Q", hostile.memory.buffer, 32)
+    scratch = hostile.where().scratch
+    create = (1, scratch, 4, 0x7, 0, address, size, scratch + 64)
+    calls = [SystemCall(abi.TEE_SCN_STORAGE_OBJ_CREATE, create)]
+    for number in range(abi.TEE_SCN_GET_PROPERTY, abi.TEE_SCN_MAX + 1):
+        if number != abi.TEE_SCN_WAIT:
+            calls.append(SystemCall(number, 4 * (address, size)))
+            calls.append(SystemCall(number, (0, *3 * (address, size))))
+    for start in range(0, len(calls), 64):
+        for answer in hostile.call(*calls[start : start + 64]):
+            assert answer.done == 1
+            assert answer.result in CODES
     captive.others_go_on()

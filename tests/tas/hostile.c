@@ -164,8 +164,8 @@ static TEE_Result unmap(uint32_t session, uintptr_t address, uint32_t size)
 }
 
 /*
- * Memory of the system pseudo TA, until there is no more: its bytes, how often, and the last
- * result. Of each mapping only the first page may be kept, or every second one.
+ * Memory of the system pseudo TA, until there is no more: its bytes, how often, the last result
+ * and its origin, and where the last mapping is. Of each mapping only the first page may be kept, or every second one.
  */
 static TEE_Result map_all(uint32_t session, struct params *params)
 {
@@ -187,6 +187,7 @@ static TEE_Result map_all(uint32_t session, struct params *params)
 			*(volatile uint8_t *)(address + at) = 1;
 		got[0] += size;
 		got[1]++;
+		got[4] = address;
 		if (flags & KEEP_FIRST)
 			res = unmap(session, address + PAGE, size - PAGE);
 		for (uint32_t at = PAGE; flags & KEEP_SECOND && !res && at < size; at += 2 * PAGE)

@@ -155,11 +155,14 @@ def test_rsa_signature(ta: AsymmetricTa) -> None:
         ta.free(state)
 
 
-@pytest.mark.parametrize("bits", [2048, 3072, 4096])
-@pytest.mark.parametrize("name", ["sha224", "sha256", "sha384", "sha512"])
+@pytest.mark.parametrize(
+    ("bits", "name"),
+    [
+        (2048, "sha224"),
+        *((bits, name) for bits in (2048, 3072, 4096) for name in ("sha256", "sha384", "sha512")),
+    ],
+)
 def test_rsa_signature_of_wycheproof(ta: AsymmetricTa, bits: int, name: str) -> None:
-    if (bits, name) in ((3072, "sha224"), (4096, "sha224")):
-        pytest.skip("Wycheproof has no such file")
     algo = algorithm("TEE_ALG_RSASSA_PKCS1_V1_5", name)
     assert algo is not None
     results = set()
@@ -268,8 +271,7 @@ def test_rsa_oaep_of_wycheproof(ta: AsymmetricTa, name: str, hash_name: str, mgf
             assert ta.operate(state, octets(test["ct"]), *attrs, label) == octets(test["msg"])
         else:
             code = code_of(ta.operate, state, octets(test["ct"]), *attrs, label)
-            is_modulus = test["comment"] == "ciphertext is n"
-            assert code == (gp.TEE_ERROR_GENERIC if is_modulus else gp.TEE_ERROR_BAD_PARAMETERS)
+            assert code == gp.TEE_ERROR_BAD_PARAMETERS
     states.end()
     assert results == {True, False}
 

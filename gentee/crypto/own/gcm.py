@@ -11,7 +11,7 @@ of less than 4, and a way to copy a context. All three come from GHASH being lin
 - What the tag of such a context has too much or too little, lengths and first counter block, is
   known, and comes out by an exclusive or.
 
-To copy ends the context and makes two, about 0.5 ms whatever was done before.
+To copy ends the context and makes two, 0.1 to 0.3 ms whatever was done before.
 """
 
 from cryptography.exceptions import InvalidTag
@@ -121,11 +121,12 @@ class _Hash:
         """The tag of a message with these lengths. The context is gone."""
         self.context.finalize()
         tag = self.context.tag
-        lengths = self._lengths() ^ (aad_size << 67 | payload_size << 3)
         nonce = self._nonce
-        if not lengths and not self.block and nonce.is_plain:
+        exact = self.fed_aad == aad_size and self.fed_payload == payload_size
+        if exact and not self.block and nonce.is_plain:
             return tag
         nonce.prepare()
+        lengths = self._lengths() ^ (aad_size << 67 | payload_size << 3)
         change = gcm_multiply(lengths, nonce.h)
         change ^= nonce.mask(self.block) ^ nonce.mask(0)
         return (int.from_bytes(tag, "big") ^ change).to_bytes(_BLOCK, "big")

@@ -198,7 +198,8 @@ class ObjectStore:
 
     def _find_objects(self, connection: "sqlite3.Connection") -> tuple[_Directory, _Directory]:
         # Those that somebody had open when this state was last used.
-        for (row,) in connection.execute("SELECT id FROM objects WHERE slot IS NULL").fetchall():
+        nameless = "SELECT id FROM objects WHERE slot IS NULL AND lookup IS NULL"
+        for (row,) in connection.execute(nameless).fetchall():
             _delete_rows(connection, row)
         areas = (_Directory(), _Directory())
         for area, ta, slot, room in connection.execute("SELECT area, ta, slot, room FROM objects"):

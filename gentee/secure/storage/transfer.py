@@ -65,6 +65,7 @@ def export(objects: "ObjectStore", file: "BinaryIO", header: bytes, key: bytes) 
     secret = objects.keys.export()
 
     def write(connection: "sqlite3.Connection") -> dict[str, int]:
+        file.seek(0)
         writer = Writer(file, header, key)
         writer.row(_SECRET, (secret,))
         counts: dict[str, int] = {}
@@ -106,6 +107,7 @@ def restore(objects: "ObjectStore", file: "BinaryIO", header: bytes, key: bytes)
         raise BadState("a TEE that keeps nothing")
     state = objects.state
     state.run(_check_empty, write=False)
+    file.seek(0)
     secret, counts = _read(Reader(file, header, key), None)
     file.seek(0)
     state.run(_forget_key, write=True)

@@ -201,7 +201,7 @@ def _iv(ta: "UserTa", address: int, size: int) -> bytes:
 def syscall_cipher_init(ta: "UserTa", args: Sequence[int]) -> None:
     state = state_of(ta, args[0])
     state.check_cipher_init()
-    state.cipher_init(_iv(ta, args[1], args[2]))
+    state.start_cipher(_iv(ta, args[1], args[2]))
 
 
 def _cipher_update(ta: "UserTa", args: Sequence[int], last: bool) -> None:
@@ -244,7 +244,7 @@ def syscall_cipher_final(ta: "UserTa", args: Sequence[int]) -> None:
 def syscall_authenc_init(ta: "UserTa", args: Sequence[int]) -> None:
     state = state_of(ta, args[0])
     state.check_authenc_init()
-    state.authenc_init(_iv(ta, args[1], args[2]), args[3], args[4], args[5])
+    state.start_authenc(_iv(ta, args[1], args[2]), args[3], args[4], args[5])
 
 
 def syscall_authenc_update_aad(ta: "UserTa", args: Sequence[int]) -> None:
