@@ -15,8 +15,8 @@ TAG_SIZE = DATA + 16
 ATTRIBUTES = DATA + 32
 TAG = DATA + 128
 IV = DATA + 512
-IN = 0x50000000
-OUT = 0x52000000
+IN = 0x58000000  # and no number of an algorithm
+OUT = 0x5A000000
 PAGES = 72  # of each of the two
 
 
@@ -31,21 +31,33 @@ class CallFailed(Exception):
         self.code = code
 
 
-class CryptoTa(TestedTa):
-    """A TA with memory for bulk data."""
+class CryptoCalls:
+    """The system calls of whatever has :meth:`call`, and memory at the addresses above."""
 
-    __test__ = False
+    def call(self, number: int, *args: int) -> int:
+        """The code of a system call; arguments that are not given are 0."""
+        raise NotImplementedError
 
-    def __init__(self, arch: str = AARCH64) -> None:
-        super().__init__(arch)
-        self.add(IN, PAGES, RW, "heap", None)
-        self.add(OUT, PAGES, RW, "heap", None)
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes of its memory."""
+        raise NotImplementedError
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes there."""
+        raise NotImplementedError
+
+    def place(self, address: int) -> int:
+        """An address as it is written into memory."""
+        return address
 
     def must(self, number: int, *args: int) -> None:
         """A system call that is to work; raises CallFailed."""
         code = self.call(number, *args)
         if code != TEE_SUCCESS:
             raise CallFailed(code)
+
+    def u32(self, address: int) -> int:
+        return int.from_bytes(self.read(address, 4), "little")
 
     def u64(self, address: int) -> int:
         return int.from_bytes(self.read(address, 8), "little")
@@ -61,7 +73,7 @@ class CryptoTa(TestedTa):
         self.must(abi.TEE_SCN_CRYP_OBJ_ALLOC, obj_type, bits, HANDLE)
         handle = self.u32(HANDLE)
         self.write(IN, secret)
-        attribute = (IN, len(secret), gp.TEE_ATTR_SECRET_VALUE)
+        attribute = (self.place(IN), len(secret), gp.TEE_ATTR_SECRET_VALUE)
         self.write(ATTRIBUTES, b"".join(word.to_bytes(8, "little") for word in attribute))
         try:
             self.must(abi.TEE_SCN_CRYP_OBJ_POPULATE, handle, ATTRIBUTES, 1)
@@ -169,3 +181,14 @@ class CryptoTa(TestedTa):
         number = abi.TEE_SCN_AUTHENC_DEC_FINAL
         self.must(number, state, IN, len(data), out, SIZE, TAG, len(tag))
         return self.read(out, self.u64(SIZE))
+
+
+class CryptoTa(TestedTa, CryptoCalls):
+    """A TA with memory for bulk data."""
+
+    __test__ = False
+
+    def __init__(self, arch: str = AARCH64) -> None:
+        super().__init__(arch)
+        self.add(IN, PAGES, RW, "heap", None)
+        self.add(OUT, PAGES, RW, "heap", None)

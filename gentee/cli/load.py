@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from gentee.cli.options import Given
     from gentee.cli.tee_access import AnyTee, Row
-    from gentee.secure.ta_encryption import EncryptionKeys
 
 COMMAND = Command(
     "load",
@@ -96,7 +95,7 @@ def _tee(given: "Given") -> "AnyTee":
     if folder is None:
         tee = tee_access.device_tee()
         if tee is not None:
-            if given.has("--key") or _encryption(given) is not None:
+            if given.has("--key") or tee_access.given_encryption(given) is not None:
                 tee.close()
                 raise COMMAND.error(
                     "the TEE of this run has its keys",
@@ -110,19 +109,10 @@ def _tee(given: "Given") -> "AnyTee":
         folder,
         keys=given.all("--key"),
         strict=given.has("--strict"),
-        encryption=_encryption(given),
+        encryption=tee_access.given_encryption(given),
         create=True,
         warn=TerminalLog().warn,
     )
-
-
-def _encryption(given: "Given") -> "EncryptionKeys | None":
-    """The keys to decrypt with that were given; None if none was."""
-    if not (given.has("--ta-enc-key") or given.has("--ta-class-key")):
-        return None
-    from gentee.secure.ta_encryption import EncryptionKeys
-
-    return EncryptionKeys(given.value("--ta-enc-key", ""), given.value("--ta-class-key", ""))
 
 
 def _load(tee: "AnyTee", path: str) -> "dict[str, Any]":

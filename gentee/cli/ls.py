@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 from gentee.cli import tee_access
 from gentee.cli.options import Command, Option
 from gentee.cli.tee_access import Row, StoppedTee, shown_signer
-from gentee.cli.tee_options import examples_folder, service_folder
+from gentee.cli.tee_options import (
+    ALLOW_UNSIGNED,
+    TA_CLASS_KEY,
+    TA_ENC_KEY,
+    examples_folder,
+    service_folder,
+)
 from gentee.cli.terminal import Style
 from gentee.core.registry import available_drivers
 from gentee.device.host import TerminalLog, printable
@@ -34,6 +40,9 @@ COMMAND = Command(
         tee_access.STATE,
         tee_access.KEY,
         tee_access.STRICT,
+        TA_ENC_KEY,
+        TA_CLASS_KEY,
+        ALLOW_UNSIGNED,
         Option("--stats", "instead, what is alive in a TEE that runs, and what it takes"),
         Option("--json", "for programs"),
     ],
@@ -62,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
         return ls_stats.main(COMMAND, given)
     if given.has("--strict") and not given.has("--key"):
         raise COMMAND.error("--strict without --key accepts nothing", "add --key FILE")
+    if given.has("--strict") and given.has("--allow-unsigned"):
+        raise COMMAND.error("--strict and --allow-unsigned contradict each other", "keep one")
     rows, problems = _services(given)
     if given.has("--json"):
         import json
@@ -87,15 +98,33 @@ def _services(given: "Given") -> tuple[list[Row], list[str]]:
     folder = tee_access.named_folder(COMMAND, given)
     ta_dirs = [*map(service_folder, given.all("--ta-dir")), examples_folder()]
     keys, strict = given.all("--key"), given.has("--strict")
+    encryption = tee_access.given_encryption(given)
+    unsigned = given.has("--allow-unsigned")
     if folder is not None:
-        tee = tee_access.tee_of(folder, ta_dirs, keys, strict=strict)
-        if tee.running and given.has("--ta-dir"):
-            tee.close()
-            raise COMMAND.error(
-                "the TEE runs already, and has its folders", "leave out --ta-dir to see them"
-            )
+        tee = tee_access.tee_of(
+            folder, ta_dirs, keys, strict=strict, encryption=encryption, allow_unsigned=unsigned
+        )
+        for option in ("--ta-dir", "--allow-unsigned"):
+            if tee.running and given.has(option):
+                tee.close()
+                raise COMMAND.error(
+                    "the TEE runs already, and has its folders", f"leave out {option} to see them"
+                )
     else:
-        tee = _default_tee(ta_dirs, keys, strict=strict)
+        state_dir = _default_state()
+        try:
+            tee = StoppedTee(
+                state_dir,
+                ta_dirs,
+                keys,
+                strict=strict,
+                encryption=encryption,
+                allow_unsigned=unsigned,
+            )
+        except BaseException:
+            if state_dir is not None:
+                state_dir.close()
+            raise
     try:
         rows = tee.services()
         problems = tee.store.problems() if isinstance(tee, StoppedTee) else []
@@ -104,28 +133,27 @@ def _services(given: "Given") -> tuple[list[Row], list[str]]:
     return rows, problems
 
 
-def _default_tee(ta_dirs: Sequence[str], keys: Sequence[str], *, strict: bool) -> StoppedTee:
+def _default_state() -> StateDir | None:
     """What plain ``gentee run`` would have: the default state, unless a TEE has it already."""
-    state_dir = None
     try:
         folder = folder_of(DEFAULT_NAME)
-        if os.path.lexists(folder):
-            state_dir = StateDir(folder, create=False)
-            if not state_dir.lock():
-                state_dir.close()
-                state_dir = None
-                TerminalLog().warn(
-                    "a TEE has the default state: 'gentee ls --tee default' asks it what is "
-                    "installed"
-                )
+        if not os.path.lexists(folder):
+            return None
+        state_dir = StateDir(folder, create=False)
+        try:
+            locked = state_dir.lock()
+        except BaseException:
+            state_dir.close()
+            raise
     except OSError as error:
         raise UserError(f"state folder {folder}: {error.strerror or error}") from error
-    try:
-        return StoppedTee(state_dir, ta_dirs, keys, strict=strict)
-    except BaseException:
-        if state_dir is not None:
-            state_dir.close()
-        raise
+    if locked:
+        return state_dir
+    state_dir.close()
+    TerminalLog().warn(
+        "a TEE has the default state: 'gentee ls --tee default' asks it what is installed"
+    )
+    return None
 
 
 def _file(row: Row) -> str:

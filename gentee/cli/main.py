@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Entry of the ``gentee`` command: finds the command, and says plainly what goes wrong."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ COMMANDS = {
     "storage": "list, check, move and delete what services have stored",
     "task": "have a service do one command",
     "ta": "pack, sign and inspect images of trusted services; make keys",
+    "conformance": "run OP-TEE's test program, and say what is worse than it was elsewhere",
     "abi": "print tables of what a trusted application finds: algorithms, system calls",
     "doctor": "say what this machine has, what it lacks, and what to do about it",
     "include-dir": "print the folder of the C header gentee/tee.h",
@@ -44,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read has enough. The interpreter flushes once more at its end: not into the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _EXIT_BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # as above
+        report(UserError(f"{error.filename or 'output'}: {error.strerror}"))
+        return 1
 
 
 def _take_standard_streams() -> None:
@@ -92,6 +100,8 @@ def _command(arguments: list[str]) -> int:
         from gentee.cli.ta import main as command
     elif name == "abi":
         from gentee.cli.abi import main as command
+    elif name == "conformance":
+        from gentee.cli.conformance import main as command
     elif name == "doctor":
         from gentee.cli.doctor import main as command
     elif name == "include-dir":

@@ -201,6 +201,15 @@ class _Reader:
                 raise self._wrong(where, value, "a list of module:Class")
             options["pseudo_tas"] = [self._string(where, one) for one in value]
 
+        def allow_net(where: "_Where", value: object) -> None:
+            if not isinstance(value, list):
+                raise self._wrong(where, value, "a list of loopback or HOST:PORT")
+            options["allow_net"] = [self._network_rule(where, one) for one in value]
+
+        def plugin_dirs(where: "_Where", value: object) -> None:
+            hint = "it wants a folder with plugins of tee-supplicant, shared libraries"
+            options["plugin_dirs"] = self._folders(where, value, hint)
+
         def reg_mem(where: "_Where", value: object) -> None:
             options["reg_mem"] = self._flag(where, value)
 
@@ -237,6 +246,8 @@ class _Reader:
             "reg-mem": reg_mem,
             "huk": huk,
             "pseudo-tas": pseudo_tas,
+            "allow-net": allow_net,
+            "plugin-dirs": plugin_dirs,
             "limits": limits,
         }
 
@@ -287,6 +298,16 @@ class _Reader:
             except OSError as error:
                 raise self._error(where, f"{folder}: {error.strerror}", hint) from error
         return folders
+
+    def _network_rule(self, where: "_Where", value: object) -> str:
+        from gentee.secure.normal_world.network import parse_rule
+
+        rule = self._string(where, value)
+        try:
+            parse_rule(rule)
+        except UserError as error:
+            raise self._error(where, error.message.removeprefix("--"), error.hint) from None
+        return rule
 
     def _flag(self, where: "_Where", value: object) -> bool:
         if not isinstance(value, bool):

@@ -11,7 +11,7 @@ import os
 
 from gentee.abi import shdr as abi
 from gentee.abi.elf import ELFMAG
-from gentee.abi.gp import result_name
+from gentee.abi.gp import TEE_ERROR_SECURITY, result_name
 from gentee.abi.service_package import MAGIC as PACKAGE_MAGIC
 from gentee.abi.shdr import Shdr, ShdrBootstrapTa, ShdrEncryptedTa, ShdrError, ShdrSubkey
 from gentee.cli.ta_report_elf import elf_report, elf_rows
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Report = dict[str, Any]
 
+_MAGIC = abi.SHDR_MAGIC.to_bytes(4, "little")
 _MAX_LAYERS = 17  # as many subkeys as an image may have, and one more; further ones are not shown
 
 
@@ -49,12 +50,31 @@ def report(path: str, data: bytes, keys: AcceptedKeys) -> "Report":
         found["accepted"] = found["verified"] = False
         found["verdict"] = "refused: an ELF file that is not signed; --allow-unsigned takes it"
         return found
+    if not _may_be_image(data):
+        found["accepted"] = found["verified"] = False
+        found["code"] = result_name(TEE_ERROR_SECURITY)
+        found["verdict"] = (
+            f"refused: no signed image, for it does not begin with {_MAGIC.decode()} "
+            f"({found['code']})"
+        )
+        return found
     opened = _verdict(found, path, data, keys)
     try:
         _headers(found, data, keys, opened)
     except ShdrError as error:
         found["header_problem"] = str(error)
     return found
+
+
+def _may_be_image(data: bytes) -> bool:
+    """Whether it is worth to be shown as an image: its magic, or at least its sizes, are right."""
+    if data.startswith(_MAGIC[: len(data)]):
+        return True
+    try:
+        shdr = Shdr.parse(data)
+    except ShdrError:
+        return False
+    return bool(shdr.hash and shdr.sig)
 
 
 def _verdict(found: "Report", path: str, data: bytes, keys: AcceptedKeys) -> OpenedImage | None:
@@ -222,7 +242,7 @@ def report_text(found: "Report") -> str:
     """The same for people."""
     rows: list[tuple[str, object]] = [("file", found["file"]), ("size", f"{found['size']} bytes")]
     rows.append(("form", found.get("form", "none that is known")))
-    if not found.get("verified", True):
+    if "form" in found and not found.get("verified", True):
         rows.append(("verified", "no: what follows is what the file says of itself"))
     for layer in found.get("headers", ()):
         rows += _layer_rows(layer)

@@ -125,6 +125,7 @@ class StoppedTee:
         *,
         strict: bool = False,
         encryption: "EncryptionKeys | None" = None,
+        allow_unsigned: bool = False,
         counter: str = "",
         warn: "Callable[[str], None] | None" = None,
     ) -> None:
@@ -143,7 +144,9 @@ class StoppedTee:
                 counted.check()
             state = State(state_dir.path, counted)
             state.check()
-        self.store = TaStore(ta_dirs, state=state, keys=accepted, warn=warn)
+        self.store = TaStore(
+            ta_dirs, state=state, keys=accepted, allow_unsigned=allow_unsigned, warn=warn
+        )
 
     def services(self) -> list[Row]:
         try:
@@ -306,6 +309,15 @@ def named_folder(command: "Command", given: "Given") -> str | None:
     return None
 
 
+def given_encryption(given: "Given") -> "EncryptionKeys | None":
+    """The keys to decrypt images with that were given; None if none was."""
+    if not (given.has("--ta-enc-key") or given.has("--ta-class-key")):
+        return None
+    from gentee.secure.ta_encryption import EncryptionKeys
+
+    return EncryptionKeys(given.value("--ta-enc-key", ""), given.value("--ta-class-key", ""))
+
+
 def connect(state_dir: StateDir) -> RunningTee:
     """The TEE that has the folder; UserError if it takes no commands."""
     end = time.monotonic() + _SOCKET_PATIENCE
@@ -340,6 +352,7 @@ def tee_of(
     *,
     strict: bool = False,
     encryption: "EncryptionKeys | None" = None,
+    allow_unsigned: bool = False,
     counter: str = "",
     create: bool = False,
     warn: "Callable[[str], None] | None" = None,
@@ -347,7 +360,8 @@ def tee_of(
     """The TEE whose state is in ``folder``.
 
     :param keys: whose images are accepted, ``encryption`` what they may be encrypted with, and
-        ``ta_dirs`` what else there is: for a TEE that does not run.
+        ``ta_dirs`` what else there is, also what is not signed if ``allow_unsigned``: for a TEE
+        that does not run.
     :param counter: the file with the counter of a TEE that does not run, empty for none.
     :param create: make the folder where it is missing.
     :raises UserError: it cannot be asked, and why.
@@ -373,6 +387,7 @@ def tee_of(
                 keys,
                 strict=strict,
                 encryption=encryption,
+                allow_unsigned=allow_unsigned,
                 counter=counter,
                 warn=warn,
             )

@@ -37,6 +37,10 @@ TA_CLASS_KEY = Option(
     "the same for images that say that they are for a class of devices",
     metavar="FILE",
 )
+ALLOW_UNSIGNED = Option(
+    "--allow-unsigned",
+    "take ELF files UUID.ta and UUID.elf without a signature; for development only",
+)
 
 TEE_OPTIONS = [
     Option(
@@ -65,10 +69,7 @@ TEE_OPTIONS = [
     Option("--strict", "these keys only, not OP-TEE's public development keys"),
     TA_ENC_KEY,
     TA_CLASS_KEY,
-    Option(
-        "--allow-unsigned",
-        "take ELF files UUID.ta and UUID.elf without a signature; for development only",
-    ),
+    ALLOW_UNSIGNED,
     Option(
         "--state",
         "the folder in which the TEE keeps what is installed, by default that of the user",
@@ -102,6 +103,18 @@ TEE_OPTIONS = [
         "a further pseudo TA, a class that Python can import: it runs in gentee's own process, and "
         "is trusted as gentee is",
         metavar="MODULE:CLASS",
+        repeat=True,
+    ),
+    Option(
+        "--allow-net",
+        "let sockets of services reach this machine itself, or a host's port; by default nothing",
+        metavar="loopback|HOST:PORT",
+        repeat=True,
+    ),
+    Option(
+        "--plugin-dir",
+        "a folder with plugins as OP-TEE's tee-supplicant has them, for services to call",
+        metavar="DIR",
         repeat=True,
     ),
     Option(
@@ -275,6 +288,10 @@ def _own_options(given: "Given") -> dict[str, object]:
         options["keys"] = given.all("--key")
     if given.has("--pseudo-ta"):
         options["pseudo_tas"] = given.all("--pseudo-ta")
+    if given.has("--allow-net"):
+        options["allow_net"] = _network_rules(given.all("--allow-net"))
+    if given.has("--plugin-dir"):
+        options["plugin_dirs"] = [plugin_folder(folder) for folder in given.all("--plugin-dir")]
     for flag, name in (
         ("--ta-enc-key", "ta_enc_key"),
         ("--ta-class-key", "ta_class_key"),
@@ -335,6 +352,29 @@ def symbol_folder(folder: str) -> str:
             "it wants a folder with unstripped ELF files, named UUID.elf",
         ) from error
     return folder
+
+
+def plugin_folder(folder: str) -> str:
+    """``folder``, from the root on, if it is one; UserError otherwise."""
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        raise UserError(
+            f"--plugin-dir {folder}: {error.strerror}",
+            "it wants a folder with plugins of tee-supplicant, shared libraries",
+        ) from error
+    return os.path.abspath(folder)
+
+
+def _network_rules(rules: list[str]) -> list[str]:
+    from gentee.secure.normal_world.network import parse_rule
+
+    for rule in rules:
+        try:
+            parse_rule(rule)
+        except UserError as error:
+            raise _wrong(error.message, error.hint or "") from None
+    return rules
 
 
 def service_limits(memory: str, cpu: str) -> dict[str, object]:

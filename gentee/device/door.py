@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 from gentee.core.context import TeeContext
@@ -23,6 +23,7 @@ from gentee.device.answers import Answers, Ends
 from gentee.device.ioctls import IOCTLS
 from gentee.device.open_files import OpenFiles
 from gentee.device.open_path import DevicePaths
+from gentee.device.ta_files import open_ta_file
 from gentee.linux import arch
 from gentee.linux.notify import Notifier
 from gentee.linux.seccomp import SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_NOTIF_RESP
@@ -71,6 +72,7 @@ class Door(Answers):
             contexts,
         )
         self.paths = DevicePaths(registry)
+        self.ta_folders: tuple[str, ...] = ()
         self._table = TaskTable(notifier.is_at_work_for, make_task)
         self._closed = False
         self._tasks = self._table.tasks
@@ -272,6 +274,10 @@ class Door(Answers):
         if name is None or flags & os.O_PATH:
             self.notifier.continue_(notify_id)
             return
+        if name.endswith(".ta"):
+            tid = task.tid
+            self._slow_calls.submit(lambda: self._open_ta_file(notify_id, tid, name, flags))
+            return
         if flags & os.O_CREAT and flags & os.O_EXCL:
             self.notifier.answer(notify_id, 0, errno.EEXIST)
             return
@@ -291,6 +297,32 @@ class Door(Answers):
             # If the client did not take it this was the last descriptor, and the context ends.
             os.close(reader)
             self.files.watch(ctx)
+
+    def _open_ta_file(self, notify_id: int, tid: int, name: str, flags: int) -> None:
+        """A thread of its own, as a disk is waited for: the open of a TA's file."""
+
+        def answer() -> None:
+            try:
+                task = self._tasks.get(tid)
+                if task is None or flags & (os.O_ACCMODE | os.O_CREAT | os.O_DIRECTORY):
+                    raise OSError(errno.EINVAL, "gone, or not to read it")
+                fd = open_ta_file(self.ta_folders, task, name)
+            except OSError:
+                self.notifier.continue_(notify_id)
+                return
+            try:
+                self.notifier.answer_fd(notify_id, fd, flags & os.O_CLOEXEC)
+            except OSError as error:
+                self.notifier.answer(notify_id, 0, error.errno or errno.EMFILE)
+            finally:
+                os.close(fd)
+
+        self.notifier.help(notify_id, tid, answer)
+
+    def serve_ta_files(self, folders: Sequence[str]) -> None:
+        """Clients find the files of these folders where a board has its TAs."""
+        self.ta_folders = tuple(folders)
+        self.paths.ta_files = bool(folders)
 
     def _abandon_orphans(self, ctx: TeeContext) -> None:
         """Nobody has a descriptor of ``ctx`` any more, but calls are under way: end the forgotten.

@@ -10,6 +10,7 @@ import os
 from struct import Struct
 
 from gentee.core.device import DeviceRegistry
+from gentee.device import ta_files
 from gentee.linux import arch
 from gentee.linux.task import Task
 
@@ -34,15 +35,22 @@ _CALLS: dict[tuple[int, int], str] = {
 
 
 class DevicePaths:
-    """Tells the paths of devices from all others."""
+    """Tells the paths of devices from all others.
+
+    :ivar ta_files: whether those of TAs' files are told as well (:mod:`gentee.device.ta_files`).
+    """
 
     def __init__(self, registry: DeviceRegistry) -> None:
         self._registry = registry
+        self.ta_files = False
 
     def device_of(
         self, task: Task, nr: int, audit_arch: int, args: tuple[int, int, int, int]
     ) -> tuple[str | None, int]:
-        """The device that the call opens, if any, and its open(2) flags."""
+        """The device that the call opens, if any, and its open(2) flags.
+
+        Of a TA's file it is the name of that, which ends in ``.ta``.
+        """
         name = _CALLS.get((audit_arch, nr))
         if name is None:
             return None, 0
@@ -50,13 +58,19 @@ class DevicePaths:
         try:
             path = self._read_path(task, args[path_index])
             last = path[path.rfind(b"/") + 1 :]
-            if not last.startswith(b"tee"):
-                return None, 0
-            device = last.decode("ascii", "replace")
-            if self._registry.get(device) is None:
-                return None, 0
-            if not self._is_dev(task, path, args[dir_index] if dir_index is not None else None):
-                return None, 0
+            if last.startswith(b"tee"):
+                device = last.decode("ascii", "replace")
+                if self._registry.get(device) is None:
+                    return None, 0
+                if not self._is_dev(task, path, args[dir_index] if dir_index is not None else None):
+                    return None, 0
+            else:
+                if not self.ta_files or not last.endswith(b".ta"):
+                    return None, 0
+                found = ta_files.name_of(path)
+                if found is None:
+                    return None, 0
+                device = found
             if flags_index is None:
                 flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
             elif name == "openat2":

@@ -125,6 +125,9 @@ class Run:
         files = host.listen(program, names)
         raise_limit()  # the clients' processes were forked before, and keep theirs
         self.door = Door(host.notifier(), host, self.registry)
+        self.door.serve_ta_files(
+            [str(one) for _driver, options in self._drivers for one in _folders(options)]
+        )
         for name, fd in zip(names, files, strict=False):
             self.door.files.add_device_file(name, fd)
         host.watch_fds = self.door.watch_fds()
@@ -144,3 +147,9 @@ class Run:
         for driver, _options in self._drivers:
             driver.remove()
         host.end()
+
+
+def _folders(options: dict[str, object]) -> list[object]:
+    """The folders of TAs that a driver has."""
+    folders = options.get("ta_dirs")
+    return folders if isinstance(folders, list) else []

@@ -150,9 +150,18 @@ class NestedCall:
         self._calls.finish(self)
 
     def caller_cancelled(self) -> None:
-        """The caller's own command is cancelled; unless masked, what it waits for is too."""
+        """The caller's own command is cancelled; unless masked, what it waits for is too.
+
+        What a pseudo TA can end early it also does where the client is gone: nobody would ever hear
+        of it, and what it waits for may never come.
+        """
         if self.unmasked:
             self.end_early()
+            return
+        current = self.request.instance.current
+        command = self.command
+        if command is not None and self.target.is_pseudo and not (current and current.is_wanted()):
+            self.target.instance.cancel(command, take_back=False)
 
     def end_early(self) -> None:
         """Take it back if it still waits for its turn, else set its cancellation flag."""

@@ -54,9 +54,9 @@ class Payload:
             return bytes(data)
         return bytes(self.shm.view()[:size])
 
-    def param(self) -> TeeParam:
-        """It as an in/out parameter of a request; a NULL reference for no bytes."""
-        return TeeParam(TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INOUT, 0, self.size, shm=self.shm)
+    def param(self, attr: int = TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INOUT) -> TeeParam:
+        """It as a parameter of a request; a NULL reference for no bytes."""
+        return TeeParam(attr, 0, self.size, shm=self.shm)
 
 
 class Rpc:

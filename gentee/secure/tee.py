@@ -31,6 +31,7 @@ from gentee.secure.clock import Clock
 from gentee.secure.commands import Command, InvokeCommand, OpenCommand, check_gp_params
 from gentee.secure.instance import Instance
 from gentee.secure.nested import NestedCalls
+from gentee.secure.normal_world import NormalWorld
 from gentee.secure.parking import Parking
 from gentee.secure.pta import PseudoTas
 from gentee.secure.requests import Requests
@@ -75,6 +76,7 @@ class SoftTee:
     :param max_instances: processes at once; more sessions are TEE_ERROR_OUT_OF_MEMORY.
     :param limits: of each service's process.
     :param supplicant: whom pseudo TAs may ask for what the normal world has.
+    :param normal_world: who serves them as long as there is no supplicant.
     :param pseudo_tas: further ones, as ``"module:Class"``.
     :param huk: the hardware unique key (:mod:`gentee.secure.huk`).
     :param symbols: folders with unstripped ELF files of TAs, for crash reports.
@@ -88,6 +90,7 @@ class SoftTee:
         max_instances: int = 1024,
         limits: Limits | None = None,
         supplicant: "Supplicant | None" = None,
+        normal_world: NormalWorld | None = None,
         pseudo_tas: "Iterable[str]" = (),
         huk: bytes = bytes(16),
         symbols: "Sequence[str]" = (),
@@ -114,6 +117,7 @@ class SoftTee:
         self._parking = Parking()
         self._nested = NestedCalls(self, host)
         self.supplicant = supplicant
+        self.normal_world = normal_world or NormalWorld(host)
         self.huk = huk
         self.pseudo_tas = PseudoTas(self, host, pseudo_tas)
         self._clock = Clock(lambda: self.store.state)
@@ -482,6 +486,7 @@ class SoftTee:
                 instance.kill()
             self._all_gone.wait(timeout)
         self._templates.close()
+        self.normal_world.close()
         self._warm_parent.close()
         self._arm_parent.close()
         if self._crash_reports is not None:

@@ -8,7 +8,7 @@ and destroy entry points, properties of its own) is the TA's own business and is
 from collections.abc import Callable
 
 from gentee.abi import optee_ta as abi
-from gentee.abi.gp import TEE_ERROR_NOT_SUPPORTED, TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS
+from gentee.abi.gp import TEE_ERROR_OUT_OF_MEMORY, TEE_SUCCESS
 from gentee.errors import OutOfMemory, TeeError
 from gentee.ta.client_memory import SHARED, ClientMemory
 from gentee.ta.engine.base import PROT_READ, PROT_WRITE, Engine
@@ -18,7 +18,7 @@ from gentee.ta.loader.image import ElfImage
 from gentee.ta.loader.link import Loader
 from gentee.ta.requests import Channel
 from gentee.ta.svc.control import flush_log
-from gentee.ta.svc.table import HANDLERS
+from gentee.ta.svc.table import HANDLERS, not_supported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class UserTa:
                 if number <= abi.TEE_SCN_MAX:
                     result = HANDLERS[number](self, arguments(engine, space)) or TEE_SUCCESS
                 else:
-                    result = TEE_ERROR_NOT_SUPPORTED
+                    result = not_supported(self, number)
             except TeeError as error:
                 result = error.code
             except MemoryError:

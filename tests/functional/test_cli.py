@@ -406,19 +406,34 @@ def test_ls(services: Path) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
     head, *rows = finished.stdout.splitlines()
     assert head.split() == ["UUID", "NAME", "VERSION", "FLAGS", "DESCRIPTION", "FILE"]
-    talker, counter, echo, integrity, keystore, empty, drivers = rows
+    talker, counter, echo, integrity, keystore, signer, empty, drivers = rows
     assert talker.split() == [
         *[TALKER, "talker", "3", "single,multi"],
         *["talks\\x1b[31m", "a", "lot", str(services / "talker.py")],
     ]
-    names = [row.split()[1] for row in (counter, echo, integrity, keystore)]
-    assert names == ["counter", "echo", "integrity", "keystore"]
+    names = [row.split()[1] for row in (counter, echo, integrity, keystore, signer)]
+    assert names == ["counter", "echo", "integrity", "keystore", "signer"]
     assert empty == ""
     assert drivers.startswith("drivers: soft, loopback")
     # The columns are aligned.
     for name in ("NAME", "VERSION", "FLAGS", "FILE"):
         at = head.index(name)
         assert all(row[at - 1] == " " != row[at] for row in rows[:5])
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "--json"], ["run", "--help"], ["version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_to_a_full_disk(arguments: list[str], unbuffered: str) -> None:
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "gentee", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert finished.returncode == 1
+    assert finished.stderr == "gentee: output: No space left on device\n"
 
 
 def test_ls_json(services: Path) -> None:
@@ -441,7 +456,7 @@ def test_ls_json(services: Path) -> None:
         "sessions": 0,
     }
     names = [service["name"] for service in found["services"]]
-    assert names == ["talker", "counter", "echo", "integrity", "keystore"]
+    assert names == ["talker", "counter", "echo", "integrity", "keystore", "signer"]
     assert found["drivers"][:2] == ["soft", "loopback"]
     (problem,) = found["problems"]
     assert problem.startswith(str(services / "broken.py"))

@@ -122,6 +122,13 @@ def test_load_and_unload(served: Served, tmp_path: Path) -> None:
     assert "signed" not in rows()
 
 
+def test_it_has_its_folders(served: Served, tmp_path: Path) -> None:
+    for option in (["--ta-dir", tmp_path], ["--allow-unsigned"]):
+        finished = gentee("ls", "--tee", NAME, *option)
+        assert (finished.returncode, finished.stdout) == (2, "")
+        assert f"leave out {option[0]}" in finished.stderr
+
+
 def test_installed_before_it_started(public: str, tmp_path: Path) -> None:
     """What was loaded into the state of a TEE is there, and can be removed, when it runs."""
     assert gentee("load", "--tee", NAME, write_image(tmp_path, 1), "--key", public).returncode == 0

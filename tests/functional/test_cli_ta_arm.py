@@ -317,6 +317,18 @@ def test_what_does_not_verify_is_shown_and_said_so(tmp_path: Path) -> None:
     assert "no: what follows is what the file says of itself" in report_text(found)
 
 
+@pytest.mark.parametrize("data", [b"a text, and longer than a header", bytes(100)])
+def test_a_file_of_another_kind(data: bytes, tmp_path: Path) -> None:
+    """It is not taken for a header with strange sizes."""
+    found = verdict(data, tmp_path)
+    assert (found["verified"], found["accepted"]) == (False, False)
+    assert found["code"] == "TEE_ERROR_SECURITY"
+    assert "no signed image, for it does not begin with HSTO" in found["verdict"]
+    text = report_text(found)
+    assert "none that is known" in text
+    assert "magic" not in text
+
+
 def test_an_encrypted_ta(tmp_path: Path) -> None:
     header = Shdr(shdr.SHDR_ENCRYPTED_TA, 5, 0x70414930, bytes(32), bytes(256))
     encrypted = ShdrEncryptedTa(shdr.TEE_ALG_AES_GCM, 1, b"i" * 12, b"t" * 16)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The example clients of the key store and of the integrity check, in C and in Python."""
+"""The example clients: key store and integrity check, in C and in Python; signer, in Python."""
 
 import hashlib
 import hmac
@@ -151,6 +151,40 @@ def test_the_digest_is_of_the_whole_file(
     )
     assert shown[0] == "it: enrolled"
     assert (tmp_path / "digest").read_bytes() == hashlib.sha256(b"x" * 5000).digest()
+
+
+SIGNER = f"{sys.executable} {CLIENTS / 'signer_client.py'}"
+
+
+def test_signer_demo(gentee_run: Any, way: str) -> None:
+    """As the comment at the top of the client says."""
+    shown = run(gentee_run, way, f"{SIGNER} demo")
+    assert shown[0] == "-----BEGIN PUBLIC KEY-----"
+    assert shown[-2:] == ["the signature is that of the message", "status 0"]
+
+
+def test_signer(gentee_run: Any, way: str, tmp_path: Path) -> None:
+    """The key stays as long as the TEE does, and signatures are checked without it."""
+    key, other, file, signature = (tmp_path / name for name in ("key", "other", "file", "made"))
+    file.write_bytes(bytes(range(256)) * 100)
+    shown = run(
+        gentee_run,
+        way,
+        f"{SIGNER} sign {file} {signature}",
+        f"{SIGNER} key {key}",
+        f"{SIGNER} verify {key} {file} {signature}",
+        f"{SIGNER} verify {key} {key} {signature}",
+        f"{SIGNER} verify {file} {file} {signature}",
+        f"{SIGNER} sign {tmp_path / 'nothing'} {signature}",
+        f"{SIGNER} sign",
+    )
+    statuses = [line for line in shown if line.startswith("status ")]
+    assert statuses == [f"status {number}" for number in (0, 0, 0, 1, 1, 1, 2)]
+    assert f"{file}: signed by this key" in shown
+    assert "signer_client: not signed by this key" in shown
+    # Another TEE has another key.
+    assert run(gentee_run, way, f"{SIGNER} key {other}") == ["status 0"]
+    assert key.read_bytes() != other.read_bytes()
 
 
 def test_without_a_device(client: Client) -> None:

@@ -180,6 +180,33 @@ def test_without_a_signature(
         assert warned == ""
 
 
+def test_listed_as_they_are_run(hello: bytes, tmp_path: Path, options: list[str | Path]) -> None:
+    """gentee ls, told what gentee run is told: also what is encrypted or not signed."""
+    device, class_wide = tmp_path / "device.key", tmp_path / "class.key"
+    device.write_bytes(b"d" * 32)
+    class_wide.write_bytes(b"c" * 32)
+    put(tmp_path, hello, end=".elf")
+    others = [signing.uuid_of(number) for number in (4, 5)]
+    for uuid, is_class_wide, enc_key in zip(
+        others, (False, True), (b"d" * 32, b"c" * 32), strict=True
+    ):
+        image = images.sign(
+            hello, key(), parse_uuid(uuid), 1, enc_key=enc_key, class_wide=is_class_wide
+        )
+        put(tmp_path, image, uuid)
+    keys: list[str | Path] = ["--ta-enc-key", device, "--ta-class-key", class_wide]
+    listed = gentee("ls", *options[1:], *keys, "--allow-unsigned")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert all(uuid in listed.stdout for uuid in (UUID, *others))
+    listed = gentee("ls", *options[1:])
+    assert listed.returncode == 0
+    assert not any(uuid in listed.stdout for uuid in (UUID, *others))
+    assert listed.stderr.count("cannot be decrypted") == 2
+    wrong = gentee("ls", *options[1:], "--strict", "--allow-unsigned")
+    assert wrong.returncode == 2
+    assert "contradict each other" in wrong.stderr
+
+
 def test_by_manifest(hello: bytes, tmp_path: Path, gentee_run: GenteeRun) -> None:
     (tmp_path / "tas").mkdir()
     put(tmp_path, hello)

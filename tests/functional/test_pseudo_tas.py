@@ -415,10 +415,11 @@ def test_a_plugin_that_refuses(tee: Tee, ret: int) -> None:
 
 
 def test_no_supplicant(tee: Tee) -> None:
+    """gentee serves itself, and has no such plugin."""
     caller(tee, INVOKE_PLUGIN)
     session = tee.open(A)
-    assert refused(session, 0, TempRef(None), Value()) == 0xFFFF_000E  # COMMUNICATION
-    assert refused(session, 0, TempRef(bytearray(8)), Value()) == 0xFFFF_000C  # OUT_OF_MEMORY
+    assert refused(session, 0, TempRef(None), Value()) == TEE_ERROR_ITEM_NOT_FOUND
+    assert refused(session, 0, TempRef(bytearray(8)), Value()) == TEE_ERROR_ITEM_NOT_FOUND
 
 
 def test_a_supplicant_that_dies_at_it(tee: Tee) -> None:

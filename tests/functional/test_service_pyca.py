@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from gentee.ta.loading import _IMPORTED_LATE
 from tests.functional.test_services import Tee
 from tests.helpers import ServiceHost
 
@@ -237,9 +236,8 @@ def test_what_services_use(tee: Tee, constants: str, code: str) -> None:
     imports = [line for line in code.splitlines() if line.startswith("from ")]
     rest = [line for line in code.splitlines() if not line.startswith("from ")]
     head = "\n    ".join(["", *constants.splitlines()])
-    body = "\n        ".join(
-        [*imports, "KEY, PUBLIC, CERTIFICATE = self.KEY, self.PUBLIC, self.CERTIFICATE", *rest]
-    )
+    taken = "KEY, PUBLIC, CERTIFICATE = self.KEY, self.PUBLIC, self.CERTIFICATE"
+    body = "\n        ".join([*imports, taken, *rest])
     entry = "def TA_InvokeCommandEntryPoint(self, session, command_id, param_types, params):"
     tee.put(f"{head}\n    {entry}\n        {body}\n        IMSG('done')\n")
     tee.open().invoke(0)

@@ -4,6 +4,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -105,14 +106,14 @@ def test_processes_that_ended_are_collected(tee: ArmTee) -> None:
 
     def zombies() -> list[int]:
         found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):
+        for folder in Path("/proc").glob("[0-9]*"):
             try:
-                with open(f"/proc/{name}/stat", encoding="utf-8") as file:
-                    state, parent = file.read().rpartition(") ")[2].split()[:2]
+                text = (folder / "stat").read_text(encoding="utf-8")
             except OSError:
                 continue
+            state, parent = text.rpartition(") ")[2].split()[:2]
             if state == "Z" and int(parent) == template:
-                found.append(int(name))
+                found.append(int(folder.name))
         return found
 
     wait_until(lambda: not zombies())

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "drivers": BELOW_SECURE | {"secure", "ta"},
     "device": BELOW_DEVICE,
     "client": BELOW_DEVICE | {"device"},  # a client comes in through a door
-    "cli": BELOW_CLI,
+    "conformance": {"errors"},  # it runs the gentee command, and reads what comes
+    "cli": BELOW_CLI | {"conformance"},
     "examples": BELOW_CLI,  # programs and TAs as a user would write them
     "__main__": {"cli"},
     "__init__": set(),

@@ -29,6 +29,10 @@ CLASSES = {
     errors.ShortBuffer: gp.TEE_ERROR_SHORT_BUFFER,
     errors.ExternalCancel: gp.TEE_ERROR_EXTERNAL_CANCEL,
     errors.TargetDead: gp.TEE_ERROR_TARGET_DEAD,
+    errors.MacInvalid: gp.TEE_ERROR_MAC_INVALID,
+    errors.SignatureInvalid: gp.TEE_ERROR_SIGNATURE_INVALID,
+    errors.CiphertextInvalid: gp.TEE_ERROR_CIPHERTEXT_INVALID,
+    errors.StorageNotAvailable: gp.TEE_ERROR_STORAGE_NOT_AVAILABLE,
     errors.StorageNoSpace: gp.TEE_ERROR_STORAGE_NO_SPACE,
     errors.CorruptObject: gp.TEE_ERROR_CORRUPT_OBJECT,
 }
@@ -56,9 +60,9 @@ def test_no_class_was_forgotten() -> None:
 
 
 def test_code_without_a_class() -> None:
-    error = TeeError.from_code(gp.TEE_ERROR_MAC_INVALID)
+    error = TeeError.from_code(gp.TEE_ERROR_TIME_NOT_SET)
     assert type(error) is TeeError
-    assert (error.code, error.origin) == (gp.TEE_ERROR_MAC_INVALID, None)
+    assert (error.code, error.origin) == (gp.TEE_ERROR_TIME_NOT_SET, None)
 
 
 def test_success_is_not_an_error() -> None:

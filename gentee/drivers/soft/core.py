@@ -17,6 +17,7 @@ from gentee.drivers.soft.call import SoftOps
 from gentee.drivers.soft.shm import SoftShmPool
 from gentee.drivers.soft.supp import SoftSuppOps
 from gentee.errors import UserError
+from gentee.secure.normal_world import NormalWorld
 from gentee.secure.store import TaStore
 from gentee.secure.tee import SoftTee
 from gentee.secure.watchdog import CPU_LIMIT, MEMORY_LIMIT, Limits
@@ -32,13 +33,16 @@ class SoftDriver(TeeDriver):
     Options: ``ta_dirs`` (folders of services, the earlier wins), ``reg_mem`` (advertise
     TEE_GEN_CAP_REG_MEM, so that libteec registers its memory instead of sharing pages),
     ``max_instances``; ``state`` (the TEE's state folder; None keeps nothing), ``counter`` (a file
-    elsewhere, which tells an older copy of the state), ``keys`` (PEM files of keys that images may be signed with), ``strict`` (these keys only), ``ta_enc_key`` and
-    ``ta_class_key`` (files of keys that images may be encrypted with), ``allow_unsigned`` (take ELF
-    files without a signature); ``memory_limit`` (MiB of private memory for a service's process),
-    ``cpu_limit`` (seconds of CPU time for a command);
-    ``symbols`` (folders with unstripped ELF files of TAs, besides ``ta_dirs``);
-    ``huk`` (a file with the hardware unique key; OP-TEE's for development is zeros);
-    ``pseudo_tas`` (further pseudo TAs, as ``"module:Class"``: code that is trusted as gentee is).
+    elsewhere, which tells an older copy of the state), ``keys`` (PEM files of keys that images may
+    be signed with), ``strict`` (these keys only), ``ta_enc_key`` and ``ta_class_key`` (files of
+    keys that images may be encrypted with), ``allow_unsigned`` (take ELF files without a
+    signature); ``memory_limit`` (MiB of private memory for a service's process), ``cpu_limit``
+    (seconds of CPU time for a command); ``symbols`` (folders with unstripped ELF files of TAs,
+    besides ``ta_dirs``); ``huk`` (a file with the hardware unique key; OP-TEE's for development is
+    zeros); ``pseudo_tas`` (further pseudo TAs, as ``"module:Class"``: code that is trusted as
+    gentee is); ``allow_net`` (what services' sockets may reach: ``"loopback"`` or ``"HOST:PORT"``,
+    by default nothing) and ``plugin_dirs`` (folders with a supplicant's plugins), both for as long
+    as no supplicant serves.
     """
 
     name = "soft"
@@ -60,6 +64,7 @@ class SoftDriver(TeeDriver):
             max_instances=max_instances,
             limits=limits,
             supplicant=supplicant,
+            normal_world=self._normal_world(host, options),
             pseudo_tas=options.get("pseudo_tas", ()),
             huk=self._huk(options.get("huk")),
             symbols=(*options.get("symbols", ()), *options.get("ta_dirs", ())),
@@ -122,6 +127,16 @@ class SoftDriver(TeeDriver):
             allow_unsigned=bool(options.get("allow_unsigned")),
             warn=host.warn,
         )
+
+    @staticmethod
+    def _normal_world(host: Host, options: "Mapping[str, Any]") -> NormalWorld:
+        rules = options.get("allow_net", ())
+        if rules:
+            from gentee.secure.normal_world.network import parse_rule
+
+            for rule in rules:
+                parse_rule(rule)
+        return NormalWorld(host, rules, options.get("plugin_dirs", ()))
 
     @staticmethod
     def _huk(path: str | None) -> bytes:

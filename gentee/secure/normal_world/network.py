@@ -2,8 +2,9 @@
 """What sockets of services may reach: nothing, unless ``--allow-net`` says so.
 
 ``loopback`` is this machine's own addresses 127.0.0.0/8 and ::1, and the name ``localhost``, at any
-port. ``HOST:PORT`` is that host, as the service writes it, at that port; an IPv6 address stands in
-brackets. A name is looked up only where a rule has it: the look-up itself goes out to a network.
+port. 0.0.0.0 and :: are those too: Linux connects them to the machine itself. ``HOST:PORT`` is that
+host, as the service writes it, at that port; an IPv6 address stands in brackets. A name is looked
+up only where a rule has it: the look-up itself goes out to a network.
 """
 
 import ipaddress
@@ -15,6 +16,8 @@ LOOPBACK = "loopback"
 _LOCALHOST = "localhost"
 _LONGEST_HOST = 253
 _PORTS = range(1, 1 << 16)
+_LOOPBACK4 = ipaddress.IPv4Address("127.0.0.1")
+_LOOPBACK6 = ipaddress.IPv6Address("::1")
 
 
 def normal_host(text: str) -> str:
@@ -26,13 +29,16 @@ def normal_host(text: str) -> str:
 
 
 def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that ``text`` is, None for a name. An IPv4 address inside IPv6 is that one."""
+    """The address that is meant, None for a name. An IPv4 address inside IPv6 is that one."""
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
+        address = address.ipv4_mapped
+    if address.is_unspecified:
+        return _LOOPBACK4 if address.version == 4 else _LOOPBACK6
     return address
 
 
@@ -55,7 +61,7 @@ def parse_rule(text: str) -> tuple[str, int]:
     else:
         is_host = ":" not in host and "[" not in host and "]" not in host
     is_host = is_host and host.isascii() and host.isprintable() and " " not in host
-    is_port = port.isdecimal() and len(port) <= 5 and int(port) in _PORTS
+    is_port = port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) in _PORTS
     if not colon or not host or len(host) > _LONGEST_HOST or not is_host or not is_port:
         raise UserError(
             f"--allow-net {text}: neither loopback nor HOST:PORT",

@@ -11,6 +11,7 @@ one: the end of a TCP connection is a success of 0 bytes, most errors are BAD_PA
 
 import errno
 import os
+import resource
 import select
 import socket
 import struct
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 # As tee-supplicant looks ahead for the size of a datagram (SUPP_MAX_PEEK_LEN).
 _MAX_PEEK = 4096
+MAX_SOCKETS = 1024  # of all services of a TEE
 _MAX_TOLD = 16  # lines about what a service may not reach
 _INT = struct.Struct("=i")
 _PORT = struct.Struct("=H")
@@ -172,6 +174,12 @@ class _Operation:
         if self.ended is not None:
             self.ended()
         self.later.done(error)
+        # They refer to this: the collector of cycles need not find that out.
+        self._attempt, self.ended = _nothing, None
+
+
+def _nothing(_operation: _Operation) -> None:
+    """What is left to try of an operation that is over."""
 
 
 def _elsewhere(job: Callable[[], None]) -> None:
@@ -197,11 +205,14 @@ class LocalSocket:
     def close(self) -> None:
         """What waits for it ends with TEE_ERROR_CANCEL. Twice is once."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             operation = self._operation
         if operation is not None:
             operation.cancel()
         self._sock.close()
+        self._sockets.gone()
 
     def send(self, data: memoryview, timeout: int, sent: Callable[[int], None]) -> Later:
         """Send some of ``data``, all of it if it is a datagram; ``sent`` is told how much."""
@@ -238,9 +249,7 @@ class LocalSocket:
 
     def _peek(self) -> int:
         """How many bytes wait, one more than _MAX_PEEK of a longer datagram."""
-        data, _, flags, _ = self._sock.recvmsg(
-            _MAX_PEEK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT
-        )
+        data, _, flags, _ = self._sock.recvmsg(_MAX_PEEK, 0, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         return len(data) + bool(flags & socket.MSG_TRUNC)
 
     def _receive(self, buffer: memoryview) -> int:
@@ -346,8 +355,11 @@ class Sockets:
     def __init__(self, host: "Host", rules: Iterable[str]) -> None:
         self.host = host
         self._policy = NetworkPolicy(rules)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # protects the two below
         self._told: dict[str, int] = {}  # lines, by service
+        self._count = 0  # of sockets, and of those that are being opened
+        # Each is a descriptor, and the TEE needs some for all else.
+        self._most = min(MAX_SOCKETS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
     def open(
         self,
@@ -370,13 +382,18 @@ class Sockets:
         host = _host_of(server)
         port &= 0xFFFF
         self.check(who, host, port)
+        with self._lock:
+            if self._count >= self._most:
+                raise TeeError.from_code(gp.TEE_ISOCKET_ERROR_OUT_OF_RESOURCES)
+            self._count += 1
         addresses: list[Address] = []
+        is_open = False
         kind = _TYPES[protocol]
         result: TeeError = TeeError.from_code(TEE_ERROR_GENERIC)
 
         def attempt(operation: _Operation) -> None:
             """connect() as often as there are addresses: it says itself how far it is."""
-            nonlocal result
+            nonlocal result, is_open
             while addresses:
                 family, address = addresses[0]
                 try:
@@ -393,6 +410,7 @@ class Sockets:
                     if number in (0, errno.EISCONN):
                         operation.unwatch()
                         sock, operation.sock = operation.sock, None
+                        is_open = True
                         opened(LocalSocket(self, who, sock, host))
                         return
                     if number in _IN_PROGRESS:
@@ -410,6 +428,8 @@ class Sockets:
         def ended() -> None:
             if operation.sock is not None:
                 operation.sock.close()
+            if not is_open:
+                self.gone()
 
         operation.ended = ended
 
@@ -422,6 +442,11 @@ class Sockets:
 
         self.look_up(host, port, _FAMILIES[ip_version], kind, found)
         return operation.later
+
+    def gone(self) -> None:
+        """A socket is closed, or could not be opened."""
+        with self._lock:
+            self._count -= 1
 
     def check(self, who: str, host: str, port: int) -> None:
         """AccessDenied for what no rule allows, and a line that says which one would."""

@@ -28,6 +28,7 @@ PSEUDO_TAS = {
     "d96a5b40-e2c7-b1af-8794-1002a5d5c61b": "gentee.secure.pta.stats:StatsPta",
     "d96a5b40-c3e5-21e3-8794-1002a5d5c61b": "gentee.secure.pta.invoke_tests:InvokeTestsPta",
     "6e256cba-fc4d-4941-ad09-2ca1860342dd": "gentee.secure.pta.secstor_ta_mgmt:SecstorTaMgmtPta",
+    "3b996a7d-2c2b-4a49-a896-e1fb5766d2f4": "gentee.secure.pta.sockets:SocketPta",
 }
 
 

@@ -168,13 +168,13 @@ class PseudoInstance:
         if queued:
             if take_back:
                 command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
-        elif (
-            later is not None
-            and later.cancel is not None
-            and (later.ends_early or not _is_wanted(command.arg))
-        ):
+            return
+        cancel = later.cancel if later is not None else None  # looked at once: it goes when done
+        if later is None or cancel is None:
+            return
+        if later.ends_early or not _is_wanted(command.arg):
             try:
-                later.cancel()
+                cancel()
             except Exception as bug:  # ours; the result is still to come
                 self._host.bug(bug)
 

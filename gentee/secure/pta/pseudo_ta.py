@@ -112,14 +112,17 @@ class Later:
             if self._is_done:
                 raise RuntimeError("the result is there already")
             self._is_done, self._error, then = True, error, self._then
+            # What waited refers to this: the collector of cycles need not find that out.
+            self._then = self.cancel = None
         if then is not None:
             then(error)
 
     def when_done(self, then: Callable[[TeeError | None], None]) -> None:
         """Call ``then`` with the result, now or when it is there."""
         with self._lock:
-            self._then = then
             now = self._is_done
+            if not now:
+                self._then = then
         if now:
             then(self._error)
 

@@ -6,6 +6,7 @@ done in the process of an OP-TEE TA and never come here; a service in Python has
 """
 
 import os
+from collections.abc import Callable
 from struct import Struct
 
 from gentee.abi import optee_pta as pta
@@ -33,7 +34,17 @@ from gentee.errors import (
     TeeError,
 )
 from gentee.secure.huk import HUK_SUBKEY_UNIQUE_TA, huk_subkey_derive
-from gentee.secure.pta.pseudo_ta import Later, Param, PseudoTa, PtaSession, expect, memref, value
+from gentee.secure.pta.pseudo_ta import (
+    Later,
+    MemRef,
+    Param,
+    PseudoTa,
+    PtaSession,
+    Value,
+    expect,
+    memref,
+    value,
+)
 from gentee.secure.pta.uuids import UUID_SIZE, from_struct, to_struct
 from gentee.secure.rpc import Payload, Rpc
 
@@ -104,8 +115,11 @@ class SystemPta(PseudoTa):
         )
         if memref(params, 0).size != UUID_SIZE:
             raise BadParameters("no UUID of a plugin")
-        words = _WORDS.unpack(from_struct(memref(params, 0).read()))
+        uuid = from_struct(memref(params, 0).read())
         command, data, length = value(params, 1), memref(params, 2), value(params, 3)
+        if self.tee.supplicant is None or not self.tee.supplicant.is_there:
+            return self._plugin_invoke(uuid, command, data, length)
+        words = _WORDS.unpack(uuid)
 
         def failed(error: TeeError) -> None:
             later.done(error)
@@ -136,6 +150,26 @@ class SystemPta(PseudoTa):
         rpc = Rpc(self.tee.supplicant, self.host, failed)
         later = Later(rpc.cancel)
         rpc.alloc(data.size, allocated)
+        return later
+
+    def _plugin_invoke(self, uuid: bytes, command: Value, data: MemRef, length: Value) -> Later:
+        """The same by a plugin of gentee's own normal world."""
+        cancel: Callable[[], None] | None = None
+
+        def answered(ret: int, output: bytes, outlen: int) -> None:
+            if data.buffer is not None:
+                data.buffer[: len(output)] = output
+            length.a = outlen & 0xFFFF_FFFF
+            later.done(None if ret == TEE_SUCCESS else TeeError.from_code(ret))
+
+        def cancelled() -> None:
+            if cancel is not None:
+                cancel()
+
+        later = Later(cancelled)
+        cancel = self.tee.normal_world.plugins.invoke(
+            uuid, command.a, command.b, data.read(), answered, later.done
+        )
         return later
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Trusted storage: persistent objects of trusted services (docs/decisions/0008-trusted-storage.md).
+"""Trusted storage: persistent objects of trusted services (docs/decisions/0009-trusted-storage.md).
 
 ::
 

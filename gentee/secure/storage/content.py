@@ -21,10 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
-CHUNK = 16 << 10  # bytes
+CHUNK = 32 << 10  # bytes: less, and reading costs more for rows than for bytes
 FANOUT = 512
-MAX_CHUNKS = FANOUT * FANOUT
-MAX_SIZE = MAX_CHUNKS * CHUNK  # 4 GiB: positions have 32 bits
+MAX_SIZE = 4 << 30  # positions have 32 bits
+_WHOLE = CHUNK + OVERHEAD
 
 # A row's number: the object's, and within it that of a chunk, or NODES and that of a node.
 ROW_SHIFT = 20
@@ -79,6 +79,19 @@ class Content:
         index = chunk % FANOUT if levels else chunk
         return node[index] if index < len(node) else 0
 
+    def _versions(self, first: int, end: int) -> "array[int]":
+        """Those of a range of chunks."""
+        if self._head.levels == 0:
+            found = self._head.versions[first:end]
+        else:
+            found = array("Q")
+            for number in range(first // FANOUT, (end - 1) // FANOUT + 1):
+                start = number * FANOUT
+                found.extend(self._node(number)[max(first - start, 0) : end - start])
+                found.extend([0] * (min(end, start + FANOUT) - first - len(found)))
+        found.extend([0] * (end - first - len(found)))
+        return found
+
     def _load(self, number: int) -> bytes:
         found = self._connection.execute(
             "SELECT chunk FROM object_chunks WHERE id = ?", (self._rows + number,)
@@ -103,38 +116,41 @@ class Content:
         """
         if not len(out):
             return
-        end = position + len(out)
-        first, last = position // CHUNK, (end - 1) // CHUNK
+        size = len(out)
+        first, last = position // CHUNK, (position + size - 1) // CHUNK
+        versions = self._versions(first, last + 1)
         rows = self._connection.execute(
-            "SELECT id, chunk FROM object_chunks WHERE id BETWEEN ? AND ? ORDER BY id",
-            (self._rows + first, self._rows + last),
+            "SELECT id - ?, chunk FROM object_chunks WHERE id BETWEEN ? AND ? ORDER BY id",
+            (self._rows, self._rows + first, self._rows + last),
         )
-        row = rows.fetchone()
-        for chunk in range(first, last + 1):
-            start = max(position, chunk * CHUNK)
-            stop = min(end, (chunk + 1) * CHUNK)
-            part = out[start - position : stop - position]
-            version = self._version(chunk)
+        open_into, pack = self._sealer.open_into, _PLACE.pack
+        following = first
+        for chunk, sealed in rows:
+            version = versions[chunk - first]
             if not version:
-                part[:] = bytes(len(part))
+                continue  # nobody's: a check finds it
+            if chunk != following:
+                self._read_zeros(following, chunk, versions[following - first :], position, out)
+            following = chunk + 1
+            start = chunk * CHUNK - position
+            if start >= 0 and start + CHUNK <= size and len(_blob(sealed)) == _WHOLE:
+                open_into(pack(b"c", chunk, version), sealed, out[start : start + CHUNK])
                 continue
-            # One that no version is known of is nobody's: a check finds it.
-            while row is not None and row[0] < self._rows + chunk:
-                row = rows.fetchone()
-            if row is None or row[0] != self._rows + chunk:
-                raise CorruptObject(f"chunk {chunk} is missing")
-            self._read_chunk(chunk, version, _blob(row[1]), start - chunk * CHUNK, part)
+            data = self._sealer.open(_place(chunk, version), _blob(sealed))
+            part = out[max(start, 0) : start + CHUNK]
+            data = data[max(-start, 0) :][: len(part)]
+            part[: len(data)] = data
+            part[len(data) :] = bytes(len(part) - len(data))
+        self._read_zeros(following, last + 1, versions[following - first :], position, out)
 
-    def _read_chunk(
-        self, chunk: int, version: int, sealed: bytes, offset: int, part: memoryview
+    def _read_zeros(
+        self, first: int, end: int, versions: "array[int]", position: int, out: memoryview
     ) -> None:
-        place = _place(chunk, version)
-        if len(part) == CHUNK and len(sealed) == CHUNK + OVERHEAD:
-            self._sealer.open_into(place, sealed, part)
-            return
-        data = self._sealer.open(place, sealed)[offset : offset + len(part)]
-        part[: len(data)] = data
-        part[len(data) :] = bytes(len(part) - len(data))
+        """Chunks that there are not, if they are not to be."""
+        if any(versions[: end - first]):
+            raise CorruptObject("a chunk is missing")
+        part = out[max(first * CHUNK - position, 0) : end * CHUNK - position]
+        part[:] = bytes(len(part))
 
     def check(self) -> None:
         """Open everything; CorruptObject for the first that is damaged, or has no place here."""

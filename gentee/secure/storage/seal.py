@@ -39,12 +39,14 @@ def _expand(key: bytes, info: bytes) -> bytes:
 class Sealer:
     """Seals and opens with one key."""
 
-    __slots__ = ("_cipher",)
+    __slots__ = ("_cipher", "_invalid")
 
     def __init__(self, key: bytes) -> None:
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._cipher = AESGCM(key)
+        self._invalid = InvalidTag
 
     def seal(self, place: bytes, data: bytes | bytearray | memoryview) -> bytearray:
         """Data for a place."""
@@ -56,24 +58,20 @@ class Sealer:
 
     def open(self, place: bytes, sealed: bytes) -> bytes:
         """What was sealed for a place; CorruptObject if it is not what it was."""
-        from cryptography.exceptions import InvalidTag
-
         if len(sealed) < OVERHEAD:
             raise CorruptObject("shorter than a seal")
         try:
             return self._cipher.decrypt(sealed[:_NONCE], memoryview(sealed)[_NONCE:], place)
-        except InvalidTag:
+        except self._invalid:
             raise CorruptObject("a seal does not hold") from None
 
     def open_into(self, place: bytes, sealed: bytes, out: memoryview) -> None:
         """The same, to a buffer of exactly the size of what was sealed."""
-        from cryptography.exceptions import InvalidTag
-
         if len(sealed) != len(out) + OVERHEAD:
             raise CorruptObject("not as long as it was")
         try:
             self._cipher.decrypt_into(sealed[:_NONCE], memoryview(sealed)[_NONCE:], place, out)
-        except InvalidTag:
+        except self._invalid:
             out[:] = bytes(len(out))
             raise CorruptObject("a seal does not hold") from None
 

@@ -54,8 +54,8 @@ MAX_OBJECTS = 1 << 16  # of a TA
 _MAX_SLOTS = 1 << 24  # of all TAs, which have no room for so many
 _TA_ROOM = (1 << 30) // CHUNK
 _ROOM = (4 << 30) // CHUNK
-_TA_ROOM_IN_MEMORY = (128 << 20) // CHUNK
-_ROOM_IN_MEMORY = (256 << 20) // CHUNK
+_TA_ROOM_IN_MEMORY = (256 << 20) // CHUNK
+_ROOM_IN_MEMORY = (512 << 20) // CHUNK
 
 # The area RPMB is as large as the one that tee-supplicant makes up for a board that has none
 # (EMU_RPMB_SIZE_MULT), in blocks. What lies where is not kept: fragments are no reason for
@@ -181,13 +181,18 @@ class ObjectStore:
         if self._state is not None:
             return
         state = self._get_state()
-        self._keys = self._run_on(state, lambda connection: self._find_keys(state, connection))
-        self._areas = self._run_on(state, self._find_objects)
+        try:
+            self._keys = self._run_on(state, lambda connection: self._find_keys(state, connection))
+            self._areas = self._run_on(state, self._find_objects)
+        except CorruptObject as error:  # no object is, but what all of them need
+            raise StorageNotAvailable(error.detail) from error
         self._in_memory = state.folder is None
         self._state = state
 
     def _find_keys(self, state: "State", connection: "sqlite3.Connection") -> Keys:
         row = connection.execute("SELECT secret_check FROM storage_key").fetchone()
+        if row is None and connection.execute("SELECT 1 FROM objects").fetchone():
+            raise StorageNotAvailable("which device secret objects were stored with is lost")
         keys = Keys(load_secret(state.folder, may_make=row is None))
         if row is None:
             connection.execute("INSERT INTO storage_key VALUES (1, ?)", (keys.check,))

@@ -138,8 +138,9 @@ def syscall_cryp_state_free(ta: "UserTa", args: Sequence[int]) -> None:
     """The keys end with the operation: a TA gave them away."""
     state = state_of(ta, args[0])
     del ta.states[args[0] & _U32]
-    for handle in state.key_handles:
-        if handle in ta.objects:
+    for handle, key in zip(state.key_handles, (state.key1, state.key2), strict=True):
+        # Not what has the handle of a key that was deleted meanwhile.
+        if key is not None and ta.objects.get(handle) is key:
             close_object(ta, handle)
     state.end()
 

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 Handler = Callable[["UserTa", Sequence[int]], int | None]
 
 SUPPORTED = "supported"
-NOT_YET = "not yet"  # TEE_ERROR_NOT_SUPPORTED, and a line in the log
-DEPRECATED = "deprecated"  # TEE_ERROR_NOT_SUPPORTED, as in OP-TEE
+DEPRECATED = "deprecated"  # TEE_ERROR_NOT_SUPPORTED, as in OP-TEE, and a line in the log
+
+MAX_TOLD = 32  # numbers that an instance is told about that they are not supported
 
 
 class Row(NamedTuple):
@@ -39,7 +40,7 @@ class Row(NamedTuple):
 
     :ivar name: that of libutee, without ``_utee_``.
     :ivar parameters: as in C. A ``ulong`` and a ``size_t`` are as wide as the TA's registers.
-    :ivar level: SUPPORTED, NOT_YET or DEPRECATED.
+    :ivar level: SUPPORTED or DEPRECATED.
     """
 
     number: int
@@ -174,17 +175,19 @@ _CALLS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
-def not_supported(ta: "UserTa", args: Sequence[int]) -> int:
-    """Numbers that are no system call, or no more."""
+def not_supported(ta: "UserTa", number: int) -> int:
+    """Numbers that are no system call, or no more. The log says so, once for each number."""
+    told = ta.unsupported
+    if number not in told and len(told) < MAX_TOLD:
+        told.add(number)
+        name = f" ({_CALLS[number][0]})" if number < len(_CALLS) else ""
+        ta.log(control.INFO, f"system call {number}{name} is not supported")
     return TEE_ERROR_NOT_SUPPORTED
 
 
-def _not_yet(number: int, name: str) -> Handler:
+def _deprecated(number: int) -> Handler:
     def handler(ta: "UserTa", args: Sequence[int]) -> int:
-        if number not in ta.unsupported:
-            ta.unsupported.add(number)
-            ta.log(control.INFO, f"system call {number} ({name}) is not supported yet")
-        return TEE_ERROR_NOT_SUPPORTED
+        return not_supported(ta, number)
 
     return handler
 
@@ -193,17 +196,15 @@ def _table() -> tuple[Row, ...]:
     handlers: dict[int, Handler] = {}
     for family in _FAMILIES:
         handlers.update(family)
+    deprecated = range(
+        abi.TEE_SCN_SE_SERVICE_OPEN__DEPRECATED, abi.TEE_SCN_SE_CHANNEL_CLOSE__DEPRECATED + 1
+    )
     rows = []
     for number, (name, parameters) in enumerate(_CALLS):
-        deprecated = range(
-            abi.TEE_SCN_SE_SERVICE_OPEN__DEPRECATED, abi.TEE_SCN_SE_CHANNEL_CLOSE__DEPRECATED + 1
-        )
         if number in deprecated:
-            row = Row(number, name, parameters, DEPRECATED, not_supported)
-        elif number in handlers:
-            row = Row(number, name, parameters, SUPPORTED, handlers[number])
+            row = Row(number, name, parameters, DEPRECATED, _deprecated(number))
         else:
-            row = Row(number, name, parameters, NOT_YET, _not_yet(number, name))
+            row = Row(number, name, parameters, SUPPORTED, handlers[number])
         rows.append(row)
     return tuple(rows)
 

@@ -74,6 +74,24 @@ def test_paths_are_relative_to_it(tmp_path: Path) -> None:
     assert made.state == str(tmp_path / "state" / "x")
 
 
+def test_the_normal_world(tmp_path: Path) -> None:
+    (tmp_path / "plugins").mkdir()
+    text = """
+        allow-net = ["loopback", "[::1]:80"]
+        plugin-dirs = ["plugins"]
+    """
+    made = parse(text, str(tmp_path / "tee.toml"))
+    assert made.options["allow_net"] == ["loopback", "[::1]:80"]
+    assert made.options["plugin_dirs"] == [str(tmp_path / "plugins")]
+    for wrong, words in (
+        ('allow-net = "loopback"', "wants a list of loopback or HOST:PORT"),
+        ('allow-net = ["everywhere"]', "everywhere: neither loopback nor HOST:PORT"),
+        ("allow-net = [1]", "wants text"),
+        ('plugin-dirs = ["/nowhere/at/all"]', "/nowhere/at/all: No such file"),
+    ):
+        assert words in error_of(wrong).message
+
+
 def test_devices_come_before_what_is_said_for_all(settings_of: Any, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     found = settings_of(

@@ -48,7 +48,7 @@ VECTORS = [
     ),
     (
         "833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42",
-        "ec172b93ad5e563f4932c70e1245034c35467ef2efd4d64ebf819683467e2bf2",
+        "ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf",
         "616263",
         "",
         "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41"
@@ -92,7 +92,7 @@ def test_without_context_as_openssl(
 
 
 def test_malleable_signatures_are_refused() -> None:
-    key, public, message, context, signature, _ = VECTORS[0]
+    _, public, message, context, signature, _ = VECTORS[0]
     signed = bytes.fromhex(signature)
     number = int.from_bytes(signed[32:], "little") + ed25519.L
     other = signed[:32] + number.to_bytes(32, "little")

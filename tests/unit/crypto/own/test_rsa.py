@@ -72,7 +72,7 @@ def test_numbers_that_do_not_belong_together() -> None:
         NUMBERS._replace(p=NUMBERS.q),
         NUMBERS._replace(p=NUMBERS.p + 1),
     ):
-        with pytest.raises(ValueError, match="belong together|even prime"):
+        with pytest.raises(ValueError, match=r"belong together|even prime"):
             wrong.private(5)
     with pytest.raises(ValueError, match="even modulus"):
         RsaNumbers(12, 5, 5).private(3)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gentee.crypto.own import sm2
-from gentee.crypto.own.curves import SM2
+from gentee.crypto.own.curves import SM2, Point
 
 KEY = 0x3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8
 POINT = (
@@ -36,7 +36,7 @@ messages = st.binary(min_size=8, max_size=100)  # shorter ones may meet a key st
 privates = st.integers(1, SM2.n - 2)
 
 
-def digest(message: bytes, point: sm2.Point) -> int:
+def digest(message: bytes, point: Point) -> int:
     """e of a message: Z of the signer, and the message."""
     return int.from_bytes(sm2.sm3(sm2.identity_digest(ID, point), message), "big")
 

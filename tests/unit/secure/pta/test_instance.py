@@ -427,6 +427,27 @@ def test_nobody_is_left_who_waits(rig: Rig) -> None:
     wait_until(lambda: ("close", 1) in pta.told)
 
 
+@pytest.mark.parametrize("ends_early", [False, True])
+def test_what_ends_early_is_told_of_a_cancellation(rig: Rig, ends_early: bool) -> None:
+    pta = rig.add()
+    told = threading.Event()
+    laters: list[Later] = []
+
+    def later(*_arguments: object) -> Later:
+        laters.append(Later(told.set, ends_early=ends_early))
+        return laters[-1]
+
+    session = rig.open()
+    pta.invoke = later
+    call = session.invoke(cancel_id=3)
+    wait_until(lambda: rig.tee.pseudo_tas.instance(parse_uuid(UUID))._later)
+    session.cancel(3)
+    assert told.is_set() == ends_early
+    laters[0].done()
+    assert call.result == GOOD
+    assert laters[0].cancel is None
+
+
 def test_a_bug_in_cancel(rig: Rig) -> None:
     pta = rig.add()
     laters: list[Later] = []

@@ -4,6 +4,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ class Kept:
         self.start()
         return self.store
 
-    def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def sql(self, statement: str, *values: object) -> list[Any]:
         """Of the stopped store."""
         self.state.close()
         connection = sqlite3.connect((self.folder or Path()) / FILE)
@@ -126,6 +127,17 @@ def test_without_its_secret_a_store_is_not_used(kept: Kept, folder: Path) -> Non
     with pytest.raises(StorageNotAvailable, match="another device secret"):
         kept.store.find(REE, TA, b"name")
     (folder / SECRET_FILE).write_bytes(secret)
+    assert content(kept.store, kept.store.find(REE, TA, b"name")) == b"data"
+
+
+def test_a_lost_check_is_not_made_anew(kept: Kept, folder: Path) -> None:
+    create(kept.store, b"name", b"data")
+    (row,) = kept.sql("SELECT secret_check FROM storage_key")
+    kept.sql("DELETE FROM storage_key")
+    for _ in range(2):
+        with pytest.raises(StorageNotAvailable, match="lost"):
+            kept.store.find(REE, TA, b"name")
+    kept.sql("INSERT INTO storage_key VALUES (1, ?)", *row)
     assert content(kept.store, kept.store.find(REE, TA, b"name")) == b"data"
 
 

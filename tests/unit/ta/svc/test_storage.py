@@ -22,6 +22,7 @@ from gentee.abi.gp import (
     TEE_ERROR_STORAGE_NO_SPACE,
 )
 from gentee.secure.state import FILE
+from gentee.secure.storage.content import CHUNK
 from gentee.ta.engine.base import AARCH64, ARM
 from tests.storage_rig import (
     ALL,
@@ -248,11 +249,11 @@ def test_a_large_object(ta: StorageTa) -> None:
     piece = bytes(range(251)) * 32
     for _ in range(10):
         ta.write_data(handle, piece)
-    ta.seek(handle, 16380)
+    ta.seek(handle, CHUNK - 4)
     ta.write_data(handle, b"12345678")
     ta.shut(handle)
     expected = bytearray(10 * piece)
-    expected[16380:16388] = b"12345678"
+    expected[CHUNK - 4 : CHUNK + 4] = b"12345678"
     assert ta.whole(b"x") == expected
 
 
@@ -756,7 +757,7 @@ def test_a_damaged_chunk(kept: Tee, how: str) -> None:
     for name in (b"a", b"b"):
         handle = ta.create(name, ALL, b"1" * 8192)
         ta.seek(handle, 8192)
-        for _ in range(4):
+        for _ in range(8):
             ta.write_data(handle, b"2" * 8192)
         ta.shut(handle)
     (row,) = kept.state.run(
@@ -786,7 +787,7 @@ def test_a_damaged_chunk(kept: Tee, how: str) -> None:
         damage(kept, "UPDATE object_chunks SET chunk = ? WHERE id = ?", chunk, first)
     ta = kept.ta()
     handle = ta.open(b"b", READ | SHARE_READ)
-    ta.seek(handle, 20000)
+    ta.seek(handle, CHUNK + 4000)
     assert ta.read_data(handle, 10) == b"2" * 10  # another chunk
     ta.seek(handle, 0)
     with fails(CORRUPT):
@@ -795,7 +796,7 @@ def test_a_damaged_chunk(kept: Tee, how: str) -> None:
         ta.info(handle)
     with fails(NOT_FOUND):
         ta.open(b"b")
-    assert ta.whole(b"a") == b"1" * 8192 + b"2" * 4 * 8192
+    assert ta.whole(b"a") == b"1" * 8192 + b"2" * 8 * 8192
 
 
 def test_a_ta_that_keeps_handles_of_corrupt_objects(kept: Tee) -> None:

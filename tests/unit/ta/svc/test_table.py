@@ -6,7 +6,14 @@ from pathlib import Path
 
 from gentee.abi import optee_ta as abi
 from gentee.abi.gp import TEE_ERROR_NOT_SUPPORTED
-from gentee.ta.svc.table import DEPRECATED, HANDLERS, NOT_YET, SUPPORTED, TABLE
+from gentee.ta.svc.table import (
+    DEPRECATED,
+    HANDLERS,
+    MAX_TOLD,
+    SUPPORTED,
+    TABLE,
+    not_supported,
+)
 from tests.svc_ta import TestedTa, everything
 
 DOCS = Path(__file__).parents[4] / "docs" / "system-calls.md"
@@ -34,10 +41,8 @@ def test_a_row_for_each_number() -> None:
 
 
 def test_levels() -> None:
-    supported = {row.number for row in TABLE if row.level == SUPPORTED}
-    assert supported >= {*range(15), 33, 70}
     assert {row.number for row in TABLE if row.level == DEPRECATED} == set(range(55, 70))
-    assert all(row.level in (SUPPORTED, NOT_YET, DEPRECATED) for row in TABLE)
+    assert all(row.level in (SUPPORTED, DEPRECATED) for row in TABLE)
 
 
 def test_what_is_not_supported(ta: TestedTa) -> None:
@@ -48,11 +53,22 @@ def test_what_is_not_supported(ta: TestedTa) -> None:
         ta.lines.clear()
         for _ in range(3):
             assert ta.call(row.number, *range(8)) == TEE_ERROR_NOT_SUPPORTED
-        if row.level == DEPRECATED:
-            assert ta.lines == []
-        else:  # one line for each number and instance
-            line = f"system call {row.number} ({row.name}) is not supported yet"
-            assert ta.lines == [(2, line)]
+        # One line for each number and instance.
+        assert ta.lines == [(2, f"system call {row.number} ({row.name}) is not supported")]
+    assert everything(ta) == before
+
+
+def test_numbers_that_are_no_system_call(ta: TestedTa) -> None:
+    before = everything(ta)
+    for number in (71, 1 << 31, (1 << 64) - 1):
+        ta.lines.clear()
+        for _ in range(3):
+            assert not_supported(ta, number) == TEE_ERROR_NOT_SUPPORTED
+        assert ta.lines == [(2, f"system call {number} is not supported")]
+    ta.lines.clear()
+    for number in range(100, 300):
+        assert not_supported(ta, number) == TEE_ERROR_NOT_SUPPORTED
+    assert len(ta.lines) == MAX_TOLD - 3
     assert everything(ta) == before
 
 
