@@ -60,7 +60,7 @@ from gentee.core.shm import (
 from gentee.linux.events import EventLoop
 from gentee.linux.libc import PR_SET_PDEATHSIG, prctl
 from gentee.linux.notify import Notifier
-from gentee.linux.task import read_memory_into, write_memory_from
+from gentee.linux.process_memory import read_memory_into, write_memory_from
 
 # Long enough for the slowest machine; a test that waits this long has failed.
 PATIENCE = 20.0

@@ -21,9 +21,10 @@ from gentee.linux import arch, landlock, seccomp
 from gentee.linux.libc import prctl, syscall
 from gentee.linux.namespaces import cover_dev, enter_mount_namespace, make_device_files
 from gentee.linux.notify import Notifier
+from gentee.linux.process_memory import read_memory_into, write_memory
 from gentee.linux.seccomp import install_filter, set_sync_wake_up
 from gentee.linux.shm import CloseWatch, create_shm, only_open, reopen
-from gentee.linux.task import pidfd_getfd, read_memory_into, write_memory
+from gentee.linux.task import pidfd_getfd
 
 OK = "ok"
 LIMITED = "limited"  # gentee works, but something is slower, smaller or different

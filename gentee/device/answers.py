@@ -11,8 +11,8 @@ from gentee.core.params import params_put, params_to_supp, params_to_user
 from gentee.core.shm import TeeShm
 from gentee.linux.events import EventLoop, HangUps
 from gentee.linux.notify import Notifier
+from gentee.linux.process_memory import write_memory
 from gentee.linux.shm import CloseWatch, only_open, reopen
-from gentee.linux.task import write_memory
 
 _RET_ORIGIN = Struct("<II").pack
 _SESSION_RET_ORIGIN = Struct("<III").pack
@@ -53,7 +53,8 @@ class Ends:
 class Answers:
     """Completes calls of clients. Methods may run in any thread.
 
-    ``write_memory`` writes into a client's memory, as the function of :mod:`gentee.linux.task`.
+    ``write_memory`` writes into a client's memory, as the function of
+    :mod:`gentee.linux.process_memory`.
     """
 
     def __init__(self, notifier: Notifier, events: EventLoop, ends: Ends | None = None) -> None:

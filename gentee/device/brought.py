@@ -14,15 +14,9 @@ import threading
 from collections.abc import Sequence
 
 from gentee.device import control, reader
+from gentee.linux.process_memory import NotPermitted, write_memory
 from gentee.linux.shm import memory_file_seals
-from gentee.linux.task import (
-    AddressSpace,
-    NotPermitted,
-    Process,
-    Task,
-    read_maps,
-    write_memory,
-)
+from gentee.linux.task import AddressSpace, Process, Task, read_maps
 
 _PATIENCE = 10.0  # seconds for an answer
 _MAX_CHANNELS = 32
@@ -142,7 +136,7 @@ class Bringer:
         return fd
 
     def write(self, tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
-        """As :func:`gentee.linux.task.write_memory`."""
+        """As :func:`gentee.linux.process_memory.write_memory`."""
         data = b"".join(reader.PIECE.pack(at, len(piece)) + piece for at, piece in pieces)
         try:
             try:

@@ -27,7 +27,8 @@ from gentee.device.ta_files import open_ta_file
 from gentee.linux import arch
 from gentee.linux.notify import Notifier
 from gentee.linux.seccomp import SECCOMP_IOCTL_NOTIF_SEND, SECCOMP_NOTIF_RESP
-from gentee.linux.task import Process, Task, TaskTable, thread_group
+from gentee.linux.task import Process, Task, thread_group
+from gentee.linux.task_table import TaskTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

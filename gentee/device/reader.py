@@ -18,7 +18,8 @@ import socket
 import threading
 from struct import Struct
 
-from gentee.linux.task import Process, Task, parent_of, thread_group, write_memory_from
+from gentee.linux.process_memory import write_memory_from
+from gentee.linux.task import Process, Task, parent_of, thread_group
 
 REQUEST = Struct("<IIQ")  # operation tid argument
 ANSWER = Struct("<i")  # errno

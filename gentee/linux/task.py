@@ -13,37 +13,24 @@ Some facts about tasks
 - An address space can have several processes: a child of ``vfork`` (``posix_spawn``), or of
   ``clone`` with CLONE_VM, has its parent's. When it calls ``execve`` the old one lives on in the
   parent, and a kept descriptor would go on reading that. So of such a child none is kept.
-- A write through ``/proc/TID/mem`` ignores page protection. ``process_vm_writev`` does not.
-- Neither is a given: with Yama's ptrace_scope 1 only descendants may be read, and a program that
-  is not dumpable (or not readable) only by the superuser. That is EACCES or EPERM here, and the
-  caller's call fails with EFAULT.
 """
 
 import ctypes
 import errno
-import itertools
 import os
-import resource
 import select
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from struct import Struct
 
 from gentee.linux import arch
 from gentee.linux.libc import libc, oserror, syscall
-
-_process_vm_readv = libc.process_vm_readv
-_process_vm_writev = libc.process_vm_writev
-for _function in (_process_vm_readv, _process_vm_writev):
-    _function.restype = ctypes.c_ssize_t
-    _function.argtypes = (
-        ctypes.c_int,  # pid
-        ctypes.c_void_p,  # local iovec[]
-        ctypes.c_ulong,
-        ctypes.c_void_p,  # remote iovec[]
-        ctypes.c_ulong,
-        ctypes.c_ulong,  # flags
-    )
+from gentee.linux.process_memory import (
+    NotPermitted,
+    read_memory_into,
+    write_memory,
+    write_memory_from,
+)
 
 # struct statx: stx_ino is at 32, stx_dev_major and stx_dev_minor at 136.
 _statx_buffer = ctypes.c_char * 256
@@ -61,131 +48,9 @@ _statx.argtypes = (
     _statx_buffer,
 )
 
-# The same function once more, for _ScatterWriter's arguments, which have their C types already.
-_scatter = libc["process_vm_writev"]
-_scatter.restype = ctypes.c_ssize_t
-
-_Iovec = ctypes.c_uint64 * 2  # base, length
-
-_MAX_PIECES = 32  # of one scattered write: a result and three words for each parameter fit
-_MAX_SCATTER = 4096  # bytes
-
 _PIDFD_THREAD = os.O_EXCL  # <linux/pidfd.h>, since Linux 6.9
 _KCMP_FILE = 0
 _KCMP_VM = 1
-
-
-class _ScatterWriter:
-    """Prepared iovecs of one thread, so that a write costs one system call and no allocation."""
-
-    __slots__ = ("_anchors", "arguments", "count", "data", "local", "remote", "tid")
-
-    def __init__(self) -> None:
-        self.data = bytearray(_MAX_SCATTER)
-        anchor = (ctypes.c_char * _MAX_SCATTER).from_buffer(self.data)
-        local = _Iovec(ctypes.addressof(anchor), 0)
-        remote = (_Iovec * _MAX_PIECES)()
-        self._anchors = (anchor, local, remote)
-        self.local = memoryview(local).cast("B").cast("Q")
-        self.remote = memoryview(remote).cast("B").cast("Q")
-        # Arguments that need no conversion: a quarter of what the call costs.
-        self.tid = ctypes.c_int()
-        self.count = ctypes.c_ulong()
-        self.arguments = (
-            self.tid,
-            ctypes.c_void_p(ctypes.addressof(local)),
-            ctypes.c_ulong(1),
-            ctypes.c_void_p(ctypes.addressof(remote)),
-            self.count,
-            ctypes.c_ulong(0),
-        )
-
-
-_of_thread = threading.local()
-_NO_RIGHT = (errno.EPERM, errno.EACCES)
-
-
-class NotPermitted(OSError):
-    """EFAULT because this program has no right to the memory, whatever is there."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(errno.EFAULT, f"{name}: not permitted")
-
-
-def write_memory(tid: int, pieces: Sequence[tuple[int, bytes]]) -> None:
-    """Write each ``(address, bytes)`` into the memory of ``tid``, respecting page protection.
-
-    One system call, or more where there are more pieces than one takes. No piece is larger than
-    4096 bytes. Raises ``OSError`` EFAULT where any byte could not be written.
-    """
-    if len(pieces) > _MAX_PIECES:
-        for first in range(0, len(pieces), _MAX_PIECES):
-            write_memory(tid, pieces[first : first + _MAX_PIECES])
-        return
-    try:
-        writer: _ScatterWriter = _of_thread.writer
-    except AttributeError:
-        writer = _of_thread.writer = _ScatterWriter()
-    data, remote = writer.data, writer.remote
-    position = index = 0
-    try:
-        for address, piece in pieces:
-            size = len(piece)
-            data[position : position + size] = piece
-            remote[index] = address
-            remote[index + 1] = size
-            position += size
-            index += 2
-    except BufferError:
-        # Together they are more than the buffer has room for, and it cannot grow.
-        if len(pieces) == 1:
-            raise
-        for each in pieces:
-            write_memory(tid, (each,))
-        return
-    writer.local[1] = position
-    writer.tid.value = tid
-    writer.count.value = index >> 1
-    done = _scatter(*writer.arguments)
-    if done != position:
-        if done < 0 and ctypes.get_errno() in _NO_RIGHT:
-            raise NotPermitted("process_vm_writev")
-        raise OSError(errno.EFAULT, "process_vm_writev")
-
-
-def _transfer(function: object, name: str, tid: int, address: int, view: memoryview) -> None:
-    size = view.nbytes
-    if not size:
-        return
-    if view.readonly:
-        view = memoryview(bytearray(view))
-    anchor = ctypes.c_char.from_buffer(view)  # a type for each size would cost more
-    local_base = ctypes.addressof(anchor)
-    done = 0
-    while done < size:
-        # The kernel takes at most 2 GiB - 4 KiB at once.
-        step = min(size - done, 1 << 30)
-        local = _Iovec(local_base + done, step)
-        remote = _Iovec(address + done, step)
-        moved = function(tid, local, 1, remote, 1, 0)  # type: ignore[operator]
-        if moved < 0:
-            error = oserror(name)
-            if error.errno in _NO_RIGHT:
-                raise NotPermitted(name)
-            raise OSError(errno.EFAULT, str(error))
-        if moved == 0:
-            raise OSError(errno.EFAULT, name)
-        done += moved
-
-
-def read_memory_into(tid: int, address: int, view: memoryview) -> None:
-    """Fill ``view`` (writable) from ``address`` of ``tid``; OSError EFAULT if any byte is out."""
-    _transfer(_process_vm_readv, "process_vm_readv", tid, address, view)
-
-
-def write_memory_from(tid: int, address: int, view: memoryview) -> None:
-    """Copy ``view`` to ``address`` of ``tid``; OSError EFAULT if any byte cannot be written."""
-    _transfer(_process_vm_writev, "process_vm_writev", tid, address, view)
 
 
 class Process:
@@ -498,109 +363,3 @@ def same_memory(pid: int, other: int) -> bool:
         return syscall("kcmp", arch.NATIVE["kcmp"], pid, other, _KCMP_VM, 0, 0) == 0
     except OSError as error:
         return error.errno != errno.ESRCH
-
-
-class TaskTable:
-    """The tasks that made a call, by thread id, and their processes.
-
-    ``tasks`` may be looked up by any thread; all changes are made here, under a lock. Dead threads
-    tell nobody of their end, so each new one has some old ones looked after.
-
-    :param in_use: whether somebody is at work for the task of a thread id: it is not closed then.
-    :param make_task: the task of a thread id and its process.
-    """
-
-    _MAX_TASKS = 1024
-    _SHARE = 8  # of all descriptors that this program may have, as many are tasks at most
-    _LOOKED_AFTER = 2  # old tasks for each new one
-
-    def __init__(
-        self,
-        in_use: Callable[[int], bool] = lambda _tid: False,
-        make_task: Callable[[int, Process], Task] = Task,
-    ) -> None:
-        limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._max_tasks = self._MAX_TASKS
-        if limit != resource.RLIM_INFINITY:
-            self._max_tasks = max(1, min(self._MAX_TASKS, limit // self._SHARE))
-        self.tasks: dict[int, Task] = {}
-        self.processes: dict[int, Process] = {}
-        self._in_use = in_use
-        self._make_task = make_task
-        self._lock = threading.Lock()  # protects both, and which tasks a process has
-
-    def add(self, tid: int) -> tuple[Task, bool]:
-        """The task of ``tid``, new in the table, and whether its process is new too."""
-        pid = thread_group(tid)
-        with self._lock:
-            known = self.tasks.get(tid)
-            if known is not None:
-                if known.is_alive():
-                    return known, False
-                self._discard(tid)
-            process = self.processes.get(pid)
-            if process is not None and process.has_ended():
-                process = None  # its end was not yet noticed, and its number is another's already
-            is_new = process is None
-            if process is None:
-                process = Process(pid)
-            try:
-                task = self._new_task(tid, process)
-            except OSError:
-                if is_new:
-                    process.close()
-                raise
-            if is_new:
-                self.processes[pid] = process
-            self._look_after()
-            process.tasks.add(tid)
-            self.tasks[tid] = task
-        return task, is_new
-
-    def _new_task(self, tid: int, process: Process) -> Task:
-        try:
-            return self._make_task(tid, process)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-        # No descriptor left: those of the oldest tasks are the easiest to do without.
-        for old in tuple(itertools.islice(self.tasks, len(self.tasks) // 2 + 1)):
-            if not self._in_use(old):
-                self._discard(old)
-        return self._make_task(tid, process)
-
-    def _look_after(self) -> None:
-        for tid in tuple(itertools.islice(self.tasks, self._LOOKED_AFTER)):
-            if self._in_use(tid):
-                continue
-            task = self.tasks[tid]
-            # A program may start threads without end. Forgetting one that lives costs its next call
-            # a look-up.
-            if len(self.tasks) >= self._max_tasks or not task.is_alive():
-                self._discard(tid)
-            else:
-                del self.tasks[tid]  # to the end of the order
-                self.tasks[tid] = task
-
-    def discard(self, tid: int) -> None:
-        """Forget a task: it is gone, or its number belongs to another by now."""
-        with self._lock:
-            self._discard(tid)
-
-    def _discard(self, tid: int) -> None:
-        task = self.tasks.pop(tid, None)
-        if task is not None:
-            task.process.tasks.discard(tid)
-            task.close()
-
-    def pop_process(self, process: Process) -> list[Task]:
-        """Forget a process that ended; its tasks, which the caller closes, and the process too."""
-        with self._lock:
-            if self.processes.get(process.pid) is process:
-                del self.processes[process.pid]
-            tasks = (self.tasks.get(tid) for tid in process.tasks)
-            mine = [task for task in tasks if task is not None and task.process is process]
-            for task in mine:
-                del self.tasks[task.tid]
-            process.tasks.clear()
-        return mine

@@ -13,8 +13,9 @@ from unittest import mock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gentee.linux import task as module
-from gentee.linux.task import Process, TaskTable
+from gentee.linux import task_table as module
+from gentee.linux.task import Process
+from gentee.linux.task_table import TaskTable
 
 TIDS = st.integers(1, 9)
 PIDS = st.sampled_from([1, 4, 7])

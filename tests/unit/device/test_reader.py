@@ -17,7 +17,8 @@ import gentee.device.brought
 from gentee.device import control, reader
 from gentee.device.brought import Bringer, BroughtTask
 from gentee.device.reader import Reader, is_below
-from gentee.linux.task import NotPermitted, Process
+from gentee.linux.process_memory import NotPermitted
+from gentee.linux.task import Process
 from tests.helpers import Child, open_descriptors, wait_until
 
 TEXT = b"what a client has in its memory"

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gentee.linux.buffers import PinnedBuffer
-from gentee.linux.task import read_memory_into
+from gentee.linux.process_memory import read_memory_into
 
 
 def bytes_at(address: int, size: int) -> bytes:

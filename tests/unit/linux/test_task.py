@@ -21,18 +21,10 @@ from hypothesis import strategies as st
 
 from gentee.linux.libc import PR_SET_DUMPABLE, libc, prctl
 from gentee.linux.namespaces import enter_mount_namespace, mount, unshare
+from gentee.linux.process_memory import read_memory_into, write_memory, write_memory_from
 from gentee.linux.shm import PAGE_SIZE
-from gentee.linux.task import (
-    Process,
-    Task,
-    TaskTable,
-    pidfd_getfd,
-    read_memory_into,
-    same_file,
-    thread_group,
-    write_memory,
-    write_memory_from,
-)
+from gentee.linux.task import Process, Task, pidfd_getfd, same_file, thread_group
+from gentee.linux.task_table import TaskTable
 from tests.helpers import PATIENCE, Child, open_descriptors, stepwise, wait_until
 
 CLONE_FILES = 0x400
