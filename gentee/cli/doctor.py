@@ -4,7 +4,7 @@
 import sys
 from collections.abc import Sequence
 
-from gentee.cli import probes
+from gentee.cli import probe_confinement, probes
 from gentee.cli.options import Command, Option
 from gentee.cli.probes import LIMITED, MISSING, OK, Check
 from gentee.cli.terminal import Style
@@ -63,7 +63,7 @@ def examine() -> tuple[str, list[Check]]:
         probes.watches(),
         probes.descriptors(),
         probes.pipes(),
-        *probes.confinement(),
+        *probe_confinement.confinement(),
         probes.setuid_programs(auto),
         probes.real_devices(),
     ]

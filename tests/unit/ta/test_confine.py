@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gentee.cli import probes
+from gentee.cli.probe_confinement import in_locked_child
 from gentee.linux import arch
 from gentee.linux.seccomp import ALWAYS, NEVER, SOCK_FILTER, Rule
 from gentee.ta import confine
@@ -107,9 +107,7 @@ def locked(probe: Callable[[], str]) -> str:
         confine.lock()
         return probe()
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "_confined", confined)
-        return probes._in_locked_child()
+    return in_locked_child(confined)
 
 
 def test_limits() -> None:
@@ -188,6 +186,4 @@ def test_a_template_forks_what_is_locked() -> None:
             return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         return "files"
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probes, "_confined", probe)
-        assert probes._in_locked_child() == "7"
+    assert in_locked_child(probe) == "7"
