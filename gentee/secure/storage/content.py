@@ -126,6 +126,8 @@ class Content:
         open_into, pack = self._sealer.open_into, _PLACE.pack
         following = first
         for chunk, sealed in rows:
+            if not following <= chunk <= last:  # a damaged tree: SQLite goes by what it finds there
+                raise CorruptObject("chunks in disorder")
             version = versions[chunk - first]
             if not version:
                 continue  # nobody's: a check finds it

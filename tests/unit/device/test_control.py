@@ -79,7 +79,7 @@ def test_requests(code: int, size: int, fds: int) -> None:
             control.decode_request(message, 0)
 
 
-@pytest.mark.parametrize("code", [0, 10, 0xFF, control.OK, control.REFUSED, control.READER, 0xFFFF])
+@pytest.mark.parametrize("code", [0, 11, 0xFF, control.OK, control.REFUSED, control.READER, 0xFFFF])
 def test_no_request(code: int) -> None:
     with pytest.raises(ProtocolError, match="no request"):
         control.decode_request(control.encode(code), 0)
