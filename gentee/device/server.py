@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A TEE that other programs join: its control socket, and a listener and a door for each of them.
+"""A TEE that other programs join: its control socket, and what is asked there.
 
 The socket is in the state folder. Connections are looked after by the events thread, which never
 waits for one: who does not take its answer is disconnected. A program that has joined has a
@@ -17,14 +17,12 @@ from collections.abc import Callable
 
 from gentee.core.device import DeviceRegistry
 from gentee.core.host import Host
-from gentee.core.workers import WORKERS
 from gentee.device import control
 from gentee.device.answers import Ends
-from gentee.device.brought import Bringer
-from gentee.device.door import Door
+from gentee.device.connection import Connection
+from gentee.device.joined_program import JoinedProgram, is_device_file, is_listener
 from gentee.device.state_dir import SOCKET, StateDir
-from gentee.errors import TeeError, UserError
-from gentee.linux.notify import Notifier
+from gentee.errors import UserError
 from gentee.linux.peer import Peer
 from gentee.linux.shm import memory_file_seals
 
@@ -60,182 +58,7 @@ MAX_CONNECTIONS = 256
 _MAX_IDLE = 32  # of them, that have not joined
 # Requests that members of the group may not make.
 _OWNERS = (control.UNLOAD, control.STOP, control.STORAGE)
-_IDLE_SECONDS = 30.0  # that a connection may take to ask for something
 _BACKLOG = 64
-
-_LISTENER_LINK = "anon_inode:seccomp notify"
-
-
-class JoinedProgram:
-    """A program that joined: its listener, its door, and how it is left."""
-
-    def __init__(
-        self,
-        host: Host,
-        registry: DeviceRegistry,
-        ends: Ends,
-        contexts: "dict[bytes, TeeContext]",
-        listener: int,
-        way: str,
-        connection: "_Connection",
-        *,
-        look: bool,
-    ) -> None:
-        self.peer = connection.peer
-        self.way = way
-        self.since = time.monotonic()
-        self.notifier = Notifier(listener, host.bug)
-        self.device_files: list[int] = []
-        self._lock = threading.Lock()  # protects _closed
-        self._closed = False
-        try:
-            self.bringer = Bringer(connection.sock, always=not look)
-            self.door = Door(self.notifier, host, registry, ends, contexts, self.bringer.make_task)
-            self.door.write_memory = self.bringer.write_memory
-            # The services are woken by another listener than the clients.
-            self._wake_ups = host.notifier().wake_ups
-        except BaseException:
-            self.notifier.stop()
-            raise
-
-    def start(self, names: list[str], files: list[int]) -> None:
-        """Serve it. ``files``, ours from now on, are the devices ``names``, if there are any."""
-        self.device_files = files
-        for name, fd in zip(names, files, strict=False):
-            self.door.files.add_device_file(name, fd)
-        self._wake_ups.add(self.notifier.listener)
-        self.notifier.start("gentee-joined")
-
-    def close(self) -> None:
-        """Nothing of it is kept. It may take a while, so it is no job for the events thread."""
-        self.leave()
-        self._wake_ups.remove(self.notifier.listener)
-        self.notifier.stop()
-
-    def leave(self) -> None:
-        """Its clients have no TEE any more, but their calls go on. It may take a while."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        self.bringer.close()
-        self.door.close()
-        control.close_all(self.device_files)
-
-
-class _Connection:
-    """One connection to the control socket."""
-
-    def __init__(self, server: "TeeServer", sock: socket.socket, peer: Peer) -> None:
-        self.sock = sock
-        self.peer = peer
-        self.program: JoinedProgram | None = None
-        self.joining = False  # the names were told
-        self.busy = False  # a worker is at work for it
-        self.problem = ""  # why it may not come in: told when it asks for something
-        self._server = server
-        self._timer = server.host.events.call_later(_IDLE_SECONDS, self._too_slow)
-
-    def _too_slow(self) -> None:
-        if self.program is None and not self.busy:
-            self.close()
-
-    def read(self) -> None:
-        """Events thread: a request, or the end."""
-        if self.busy:  # one request at a time: the end is looked at when it is answered
-            self._server.host.events.remove(self.sock.fileno())
-            return
-        try:
-            data, fds = control.receive(self.sock)
-        except BlockingIOError:
-            return
-        except control.ProtocolError as error:
-            self.refuse(str(error))
-            self.close()
-            return
-        except OSError:
-            data, fds = b"", []
-        try:
-            if not data:
-                self.close()
-                return
-            self._timer.cancel()
-            if self.problem:
-                self.refuse(self.problem)
-                self.close()
-                return
-            code, payload = control.decode_request(data, len(fds))
-            self._server.handle(self, code, payload, fds)
-            self._watch_idle()
-        except control.ProtocolError as error:
-            self.refuse(str(error))
-            self.close()
-        except Exception:  # our own bug, which the events thread reports
-            self.refuse("the TEE has a problem of its own")
-            self.close()
-            raise
-        finally:
-            control.close_all(fds)
-
-    def _watch_idle(self) -> None:
-        if self.program is None and not self.busy and self.sock.fileno() >= 0:
-            self._timer.cancel()
-            self._timer = self._server.host.events.call_later(_IDLE_SECONDS, self._too_slow)
-
-    def answer(self, payload: bytes = b"", fds: tuple[int, ...] = ()) -> None:
-        self._send(control.encode(control.OK, payload), fds)
-
-    def refuse(self, text: str) -> None:
-        self._send(control.encode_text(control.REFUSED, text))
-
-    def _send(self, data: bytes, fds: tuple[int, ...] = ()) -> None:
-        try:
-            socket.send_fds(self.sock, [data], fds, socket.MSG_DONTWAIT)
-        except OSError:  # it is gone, or does not read: its end follows
-            self._server.host.events.call_soon(self.close)
-
-    def work(self, job: Callable[[], None]) -> None:
-        """Do ``job``, which answers, in a thread of its own."""
-        self.busy = True
-
-        def run() -> None:
-            try:
-                job()
-            except (TeeError, UserError) as error:
-                text = error.detail if isinstance(error, TeeError) else error.message
-                self.refuse(text or str(error))
-            except OSError as error:
-                self.refuse(error.strerror or str(error))
-            except Exception as error:  # our own bug
-                self._server.host.bug(error)
-                self.refuse("the TEE has a problem of its own")
-            finally:
-                self._server.host.events.call_soon(self._worked)
-
-        try:
-            WORKERS.submit(run)
-        except OSError as error:  # no thread can be had
-            self.busy = False
-            self.refuse(f"the TEE has run short of something: {error.strerror}")
-
-    def _worked(self) -> None:
-        self.busy = False
-        if self.sock.fileno() >= 0:
-            # Once more, if its end was seen meanwhile.
-            self._server.host.events.remove(self.sock.fileno())
-            self._server.host.events.add(self.sock.fileno(), self.read)
-            self._watch_idle()
-
-    def close(self, *, left: bool = True) -> None:
-        """Events thread: the end of the connection, and of what it stands for."""
-        self._timer.cancel()
-        if self.sock.fileno() >= 0:
-            self._server.host.events.remove(self.sock.fileno())
-            self.sock.close()
-        self._server.forget(self)
-        program, self.program = self.program, None
-        if program is not None:
-            self._server.close_program(program, left=left)
 
 
 class TeeServer:
@@ -272,7 +95,7 @@ class TeeServer:
         self._stop = stop
         self._look = look
         self._since = time.monotonic()
-        self._connections: set[_Connection] = set()
+        self._connections: set[Connection] = set()
         self._closing: set[threading.Thread] = set()
         self._left: set[JoinedProgram] = set()
         self._pid_namespace = control.pid_namespace()
@@ -325,7 +148,7 @@ class TeeServer:
         except OSError:  # it is gone
             sock.close()
             return
-        connection = _Connection(self, sock, peer)
+        connection = Connection(self, sock, peer)
         connection.problem = self._problem(peer)
         if self._is_full():
             connection.refuse("too many programs are connected to this TEE")
@@ -361,7 +184,7 @@ class TeeServer:
         idle = sum(1 for connection in self._connections if connection.program is None)
         return len(self._connections) >= MAX_CONNECTIONS or idle >= _MAX_IDLE
 
-    def handle(self, connection: _Connection, code: int, payload: bytes, fds: list[int]) -> None:
+    def handle(self, connection: Connection, code: int, payload: bytes, fds: list[int]) -> None:
         """Events thread: one request. What is left in ``fds`` is closed by the caller."""
         if connection.program is not None and code != control.LEAVE:
             raise control.ProtocolError(f"request {code} of a program that has joined")
@@ -399,14 +222,14 @@ class TeeServer:
 
     # Programs.
 
-    def _join(self, connection: _Connection, payload: bytes) -> None:
+    def _join(self, connection: Connection, payload: bytes) -> None:
         if payload != self._pid_namespace or not connection.peer.pid:
             connection.refuse("the program is in another PID namespace (a container) than this TEE")
             return
         connection.joining = True
         connection.answer("\n".join(d.name for d in self.registry.all()).encode())
 
-    def _listen(self, connection: _Connection, payload: bytes, fds: list[int]) -> None:
+    def _listen(self, connection: Connection, payload: bytes, fds: list[int]) -> None:
         names = [device.name for device in self.registry.all()]
         ways = {number: way for way, number in control.WAY_CODES.items()}
         way = ways.get(payload[0])
@@ -428,7 +251,8 @@ class TeeServer:
                 self._contexts,
                 listener,
                 way,
-                connection,
+                connection.sock,
+                connection.peer,
                 look=self._look,
             )
         except OSError as error:
@@ -447,7 +271,7 @@ class TeeServer:
         connection.program = program
         connection.answer()
 
-    def _leave(self, connection: _Connection) -> None:
+    def _leave(self, connection: Connection) -> None:
         program, connection.program = connection.program, None
         if program is None:
             raise control.ProtocolError("LEAVE of a program that has not joined")
@@ -498,7 +322,7 @@ class TeeServer:
 
         self.host.events.add(listener, hung_up, 0)
 
-    def forget(self, connection: _Connection) -> None:
+    def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
 
     def programs(self) -> list[JoinedProgram]:
@@ -534,7 +358,7 @@ class TeeServer:
             "leaving": len(self._closing),
         }
 
-    def _answer_json(self, connection: _Connection, answer: object) -> None:
+    def _answer_json(self, connection: Connection, answer: object) -> None:
         import json
 
         fd = os.memfd_create("answer", os.MFD_CLOEXEC)
@@ -547,7 +371,7 @@ class TeeServer:
         finally:
             os.close(fd)
 
-    def _load(self, connection: _Connection, manager: "Manager", fds: list[int]) -> None:
+    def _load(self, connection: Connection, manager: "Manager", fds: list[int]) -> None:
         fd = fds[0]
         # Memory files only: any other could be one that never answers.
         if memory_file_seals(fd) is None:
@@ -563,14 +387,14 @@ class TeeServer:
 
         connection.work(load)
 
-    def _unload(self, connection: _Connection, manager: "Manager", uuid: bytes) -> None:
+    def _unload(self, connection: Connection, manager: "Manager", uuid: bytes) -> None:
         def unload() -> None:
             manager.unload(uuid)
             connection.answer()
 
         connection.work(unload)
 
-    def _storage(self, connection: _Connection, manager: "Manager", fds: list[int]) -> None:
+    def _storage(self, connection: Connection, manager: "Manager", fds: list[int]) -> None:
         import json
 
         if memory_file_seals(fds[0]) is None:
@@ -635,25 +459,4 @@ def _is_owner(peer: Peer) -> bool:
     return peer.uid in (os.geteuid(), 0)
 
 
-def is_listener(fd: int) -> bool:
-    """Whether ``fd`` is the listener of a seccomp filter."""
-    return os.readlink(f"/proc/self/fd/{fd}") == _LISTENER_LINK
-
-
-def is_device_file(fd: int) -> bool:
-    """Whether ``fd`` can stand for a device: a regular file of a tmpfs, open for both ways.
-
-    Any other file system could be one that never answers. F_GET_SEALS asks none.
-    """
-    import fcntl
-
-    try:
-        if memory_file_seals(fd) is None:
-            return False
-        access = fcntl.fcntl(fd, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH)
-        return access == os.O_RDWR and stat.S_ISREG(os.fstat(fd).st_mode)
-    except OSError:
-        return False
-
-
-__all__ = ["JoinedProgram", "TeeServer", "is_device_file", "is_listener"]
+__all__ = ["TeeServer"]
