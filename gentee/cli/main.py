@@ -34,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _take_standard_streams()
         status = _command(sys.argv[1:] if arguments is None else list(arguments))
-        if sys.stdout is not None:  # None if it was closed from the start
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except UserError as error:
         report(error)
@@ -64,6 +63,11 @@ def _take_standard_streams() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    # The interpreter has no objects for those that were closed; what commands write goes nowhere.
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 
 
 def _command(arguments: list[str]) -> int:

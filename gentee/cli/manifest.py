@@ -10,7 +10,13 @@ import os
 import tomllib
 
 from gentee.cli.options import similar
-from gentee.cli.tee_options import LEAST_MEMORY, LOG_LEVELS, MOST_CPU, MOST_MEMORY
+from gentee.cli.tee_options import (
+    LEAST_MEMORY,
+    LOG_LEVELS,
+    MOST_CPU,
+    MOST_MEMORY,
+    MOST_PROTECTED_MEMORY,
+)
 from gentee.core.registry import BUILTIN
 from gentee.errors import UserError
 
@@ -213,6 +219,13 @@ class _Reader:
         def reg_mem(where: "_Where", value: object) -> None:
             options["reg_mem"] = self._flag(where, value)
 
+        def protected_memory(where: "_Where", value: object) -> None:
+            number = self._number(where, value, 1, MOST_PROTECTED_MEMORY, "MiB")
+            options["protected_memory"] = number
+
+        def tpm_event_log(where: "_Where", value: object) -> None:
+            options["tpm_event_log"] = self._file(where, value)
+
         def limits(where: "_Where", value: object) -> None:
             inside = _Where(f"{at.table}.limits" if at.table else "limits", at.number)
             self._each(inside, self._table(where, value), bounds)
@@ -248,6 +261,8 @@ class _Reader:
             "pseudo-tas": pseudo_tas,
             "allow-net": allow_net,
             "plugin-dirs": plugin_dirs,
+            "protected-memory": protected_memory,
+            "tpm-event-log": tpm_event_log,
             "limits": limits,
         }
 

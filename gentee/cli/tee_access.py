@@ -366,10 +366,15 @@ def tee_of(
     :param create: make the folder where it is missing.
     :raises UserError: it cannot be asked, and why.
     """
-    if not create and not os.path.lexists(folder):
-        raise UserError(
-            f"state folder {folder}: there is none", "so nothing is installed in that TEE"
-        )
+    if not create:
+        try:
+            os.lstat(folder)
+        except FileNotFoundError:
+            raise UserError(
+                f"state folder {folder}: there is none", "so nothing is installed in that TEE"
+            ) from None
+        except OSError as error:  # a folder above it is closed
+            raise UserError(f"state folder {folder}: {error.strerror}") from None
     try:
         state_dir = StateDir(folder, create=create)
     except OSError as error:

@@ -22,6 +22,14 @@ from gentee.linux.libc import PR_SET_CHILD_SUBREAPER, prctl
 EXIT_CANNOT_RUN = 126
 EXIT_NOT_FOUND = 127
 
+_NOT_FOUND_HINT = "is it in PATH, or should it start with ./ ?"
+_CANNOT_RUN_HINTS = {
+    errno.ENOENT: _NOT_FOUND_HINT,
+    errno.ENOTDIR: _NOT_FOUND_HINT,
+    errno.EACCES: "'chmod +x' makes a file a program; a script can be named after its interpreter",
+    errno.ENOEXEC: "it is a program of another machine, or a script without a first line #!...",
+}
+
 
 class Program:
     """A program and all that it starts, as seen by the process that waits for it.
@@ -124,7 +132,7 @@ class Program:
             found = self._exec_error not in (errno.ENOENT, errno.ENOTDIR)
             raise UserError(
                 f"cannot run {self._argv[0]!r}: {text}",
-                hint=None if found else "is it in PATH, or should it start with ./ ?",
+                hint=_CANNOT_RUN_HINTS.get(self._exec_error),
                 status=EXIT_CANNOT_RUN if found else EXIT_NOT_FOUND,
             )
         if os.WIFSIGNALED(wait_status):

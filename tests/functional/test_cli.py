@@ -106,7 +106,9 @@ def test_program_that_is_none(gentee_run: GenteeRun, tmp_path: Path, what: str) 
         path.write_text("no program")
     finished = gentee_run([path])
     assert finished.returncode == 126
-    assert lines_of(finished)[0].startswith(f"gentee: cannot run '{path}': ")
+    line, hint = lines_of(finished)
+    assert line.startswith(f"gentee: cannot run '{path}': ")
+    assert "chmod +x" in hint
 
 
 def test_no_program() -> None:
@@ -434,6 +436,30 @@ def test_output_to_a_full_disk(arguments: list[str], unbuffered: str) -> None:
         )
     assert finished.returncode == 1
     assert finished.stderr == "gentee: output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ls"], ["ls", "--json"], ["run", "--help"], ["version"], ["doctor"], ["abi", "types"]],
+)
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_output_to_nowhere(arguments: list[str], closed: str) -> None:
+    command = shlex.join([sys.executable, "-m", "gentee", *arguments])
+    finished = subprocess.run(
+        ["sh", "-c", f"exec {command} {closed}"], capture_output=True, env=environment()
+    )
+    assert (finished.returncode, finished.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "option", [("--memory-limit", "8"), ("--memory-limit", "much"), ("--cpu-limit", "-1")]
+)
+def test_limits_that_are_none(option: tuple[str, str]) -> None:
+    finished = gentee("run", *option, "--", "true")
+    line, hint = finished.stderr.splitlines()
+    assert finished.returncode == 2
+    assert line.startswith(f"gentee: {option[0]} {option[1]}: not a number of ")
+    assert hint.strip().startswith(f"such as: {option[0]} ")
 
 
 def test_ls_json(services: Path) -> None:

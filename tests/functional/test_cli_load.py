@@ -212,6 +212,14 @@ def test_no_state(tmp_path: Path) -> None:
     assert gentee("ls", "--state", tmp_path / "nowhere").returncode == 1
 
 
+def test_a_state_below_a_file(tmp_path: Path) -> None:
+    """What cannot be looked at is not said to be missing."""
+    (tmp_path / "file").write_text("")
+    finished = gentee("ls", "--state", tmp_path / "file" / "state")
+    assert finished.returncode == 1
+    assert finished.stderr == f"gentee: state folder {tmp_path}/file/state: Not a directory\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
