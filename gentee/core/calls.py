@@ -84,7 +84,7 @@ class CallArg:
             self.complete()
             return
         if ctx.teedev.ops.blocking:
-            WORKERS.submit(lambda: self._run(operation, *args))
+            self._submit(WORKERS, lambda: self._run(operation, *args))
         else:
             self._run(operation, *args)
 
@@ -95,7 +95,14 @@ class CallArg:
             self.error = errno.EBADF
             self.complete()
         else:
-            workers.submit(lambda: self._run(operation))
+            self._submit(workers, lambda: self._run(operation))
+
+    def _submit(self, workers: Workers, job: Callable[[], None]) -> None:
+        try:
+            workers.submit(job)
+        except OSError as failure:  # no thread can be had
+            self.error = failure.errno or errno.EIO
+            self.complete()
 
     def _run(self, operation: Callable[..., OpResult], *args: "Any") -> None:
         try:

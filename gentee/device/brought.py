@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from gentee.device import control, reader
 from gentee.linux.process_memory import NotPermitted, write_memory
-from gentee.linux.shm import memory_file_seals
+from gentee.linux.shm import is_of_proc, memory_file_seals
 from gentee.linux.task import AddressSpace, Process, Task, read_maps
 
 _PATIENCE = 10.0  # seconds for an answer
@@ -128,9 +128,10 @@ class Bringer:
     def open_memory(self, tid: int) -> int:
         """A descriptor to read a task's memory from."""
         fd = self.ask_fd(reader.MEMORY, tid)
-        # Any other file could be one that never answers.
+        # Any other file could be one that never answers, and is kept. The name alone says nothing:
+        # it is that of the joiner's own mounts.
         name = os.readlink(f"/proc/self/fd/{fd}")
-        if not (name.startswith("/proc/") and name.endswith("/mem")):
+        if not (name.startswith("/proc/") and name.endswith("/mem") and is_of_proc(fd)):
             os.close(fd)
             raise OSError(errno.EPERM, "the joiner's answer is none")
         return fd

@@ -53,6 +53,7 @@ WRITE_SEALS = fcntl.F_SEAL_WRITE | 0x10  # F_SEAL_FUTURE_WRITE
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 _TMPFS_MAGIC = 0x01021994
+_PROC_MAGIC = 0x9FA0  # PROC_SUPER_MAGIC
 _statfs_buffer = ctypes.c_long * 32  # struct statfs has less; f_type is its first word
 _fstatfs = libc.fstatfs
 _fstatfs.restype = ctypes.c_int
@@ -106,10 +107,19 @@ def memory_file_seals(fd: int) -> int | None:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)  # of tmpfs and hugetlbfs only
     except OSError:
         return None
+    return seals if _file_system(fd) == _TMPFS_MAGIC else None
+
+
+def is_of_proc(fd: int) -> bool:
+    """Whether ``fd`` is a file of procfs. A file system of somebody's own may take its time."""
+    return _file_system(fd) == _PROC_MAGIC
+
+
+def _file_system(fd: int) -> int:
     buffer = _statfs_buffer()
     if _fstatfs(fd, buffer) < 0:
         raise oserror("fstatfs")
-    return seals if buffer[0] == _TMPFS_MAGIC else None
+    return buffer[0]
 
 
 def only_open(fd: int) -> bool:

@@ -18,7 +18,7 @@ ARCHES = {elf.EM_ARM: "arm", elf.EM_AARCH64: "aarch64"}
 _CLASSES = {elf.EM_ARM: elf.ELFCLASS32, elf.EM_AARCH64: elf.ELFCLASS64}
 
 _MAX_HEADERS = 4096  # program headers or section headers; a TA has some thirty
-_MAX_NOTE = 64 << 10  # bytes of notes that are looked through
+_MAX_NOTES = 64 << 10  # bytes of notes that are looked through, of all together
 _MAX_STRING = 256  # bytes of a name that are looked at
 
 
@@ -149,9 +149,6 @@ class ElfFile:
     def _content(self, section: Section) -> bytes:
         return self.data[section.offset : section.offset + section.size]
 
-    def _notes(self, offset: int, size: int) -> bytes:
-        return self.data[offset : offset + min(size, _MAX_NOTE)]
-
     def symbols(self, table: int = elf.SHT_DYNSYM) -> "Iterator[Symbol]":
         """The symbols that the file defines: global and weak ones.
 
@@ -276,16 +273,15 @@ class ElfFile:
 
     def build_id(self) -> bytes:
         """The GNU build ID; empty without one."""
-        for segment in self.segments:
-            if segment.type == elf.PT_NOTE:
-                found = _build_id(self._notes(segment.offset, segment.filesz))
-                if found:
-                    return found
-        for section in self.sections:
-            if section.type == elf.SHT_NOTE:
-                found = _build_id(self._notes(section.offset, section.size))
-                if found:
-                    return found
+        places = [(one.offset, one.filesz) for one in self.segments if one.type == elf.PT_NOTE]
+        places += [(one.offset, one.size) for one in self.sections if one.type == elf.SHT_NOTE]
+        left = _MAX_NOTES  # they may lie over each other, again and again
+        for offset, size in places:
+            notes = self.data[offset : offset + min(size, left)]
+            left -= len(notes)
+            found = _build_id(notes)
+            if found:
+                return found
         return b""
 
 

@@ -34,7 +34,7 @@ from gentee.abi.gp import (
     TEE_SUCCESS,
 )
 from gentee.core.params import TeeParam
-from gentee.core.shm import Backing, TeeShm
+from gentee.core.shm import TEE_SHM_PROTECTED, TEE_SHM_SECURE, Backing, TeeShm
 from gentee.core.workers import WORKERS
 from gentee.errors import BadParameters, Busy, CommunicationError, OutOfMemory, TeeError
 from gentee.linux.shm import create_shm
@@ -102,10 +102,11 @@ class _WindowShm(TeeShm):
 
     __slots__ = ()
 
-    def __init__(self, window: CallWindow) -> None:
+    def __init__(self, window: CallWindow, flags: int) -> None:
         self.backing = window
         self.size = window.size
         self.fd = -1
+        self.flags = flags
 
 
 class NestedCall:
@@ -398,7 +399,6 @@ def _params(request: "Request") -> list[TeeParam]:
     if types >> 4 * TEE_NUM_PARAMS:
         raise BadParameters(f"parameter types {types:#x}")
     window = request.instance.call_window
-    shm = _WindowShm(window) if window is not None else None
     params: list[TeeParam] = []
     for index in range(TEE_NUM_PARAMS):
         kind = TEE_PARAM_TYPE_GET(types, index)
@@ -408,10 +408,10 @@ def _params(request: "Request") -> list[TeeParam]:
                 if b:
                     raise BadParameters("a NULL reference has no bytes")
                 params.append(TeeParam(kind))
-            elif shm is None or a + b > shm.size:
+            elif window is None or a + b > window.size:
                 raise BadParameters("memory outside the call window")
             else:
-                params.append(TeeParam(kind, a, b, shm=shm))
+                params.append(TeeParam(kind, a, b, shm=_WindowShm(window, _flags(c))))
         elif kind in (TEE_PARAM_TYPE_NONE, TEE_PARAM_TYPE_VALUE_OUTPUT):
             params.append(TeeParam(kind))
         elif kind <= TEE_PARAM_TYPE_VALUE_INOUT:
@@ -419,3 +419,10 @@ def _params(request: "Request") -> list[TeeParam]:
         else:
             raise BadParameters(f"parameter types {types:#x}")
     return params
+
+
+def _flags(word: int) -> int:
+    """TEE_SHM_* of what a service passes on. It says so itself, and has seen the bytes anyway."""
+    if word & ch.Q_PROTECTED:
+        return TEE_SHM_PROTECTED
+    return 0 if word & ch.Q_NORMAL else TEE_SHM_SECURE

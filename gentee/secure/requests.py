@@ -12,7 +12,7 @@ from struct import Struct
 
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import TEE_ORIGIN_TEE
-from gentee.errors import GenericError, NotSupported, TeeError
+from gentee.errors import GenericError, NotSupported, OutOfMemory, TeeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Request:
             handler(self)
         except TeeError as error:
             self.fail(error)
+        except BlockingIOError:  # of gentee.core.workers: no thread can be had
+            self.fail(OutOfMemory("no thread for a request"))
         except BaseException:
             self.fail(GenericError("request"))
             raise

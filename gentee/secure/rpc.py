@@ -71,6 +71,7 @@ class Rpc:
         self._supplicant = supplicant
         self._host = host
         self._failed = failed
+        self._lock = threading.Lock()  # protects the request
         self._request: SuppRequest | None = None
         self._cancelled = threading.Event()
 
@@ -89,16 +90,23 @@ class Rpc:
             then(TEE_ERROR_COMMUNICATION, params)
             return
 
+        is_over = False
+
         def done(ret: int, answers: list[TeeParam]) -> None:
             # By whichever thread the supplicant's answer came; it may not wait.
-            self._request = None
+            nonlocal is_over
+            with self._lock:
+                is_over, self._request = True, None
             step = partial(self._go_on, partial(then, ret, answers))
             try:
                 WORKERS.submit(step)
             except OSError:  # no thread can be had
                 step()
 
-        self._request = self._supplicant.request(func, params, done, nowait=True)
+        request = self._supplicant.request(func, params, done, nowait=True)
+        with self._lock:
+            if not is_over:  # else the next one may be under way already
+                self._request = request
         if self._cancelled.is_set():  # before that: nobody else will take it back
             self.cancel()
 

@@ -136,7 +136,10 @@ class _Pieces:
     def run(self) -> None:
         """Return when all are done; the error of one of them is raised."""
         for _ in range(min(self._unfinished, self._threads) - 1):
-            WORKERS.submit(self._work)
+            try:
+                WORKERS.submit(self._work)
+            except OSError:  # no thread can be had: this one does it all
+                break
         # A helper that comes late finds nothing to do, and nobody waits for it.
         self._work()
         self._finished.wait()

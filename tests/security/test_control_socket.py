@@ -292,7 +292,19 @@ def sparse() -> int:
     return fd
 
 
-NO_IMAGES: dict[str, Callable[[], int]] = {**NO_LISTENERS, "sparse": sparse}
+def write_only() -> int:
+    fd = memory_file()
+    os.truncate(fd, 4096)
+    again = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY)
+    os.close(fd)
+    return again
+
+
+NO_IMAGES: dict[str, Callable[[], int]] = {
+    **NO_LISTENERS,
+    "sparse": sparse,
+    "write-only": write_only,
+}
 
 
 @pytest.mark.parametrize("kind", NO_IMAGES)

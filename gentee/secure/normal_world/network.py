@@ -8,6 +8,7 @@ up only where a rule has it: the look-up itself goes out to a network.
 """
 
 import ipaddress
+import shlex
 from collections.abc import Iterable
 
 from gentee.errors import UserError
@@ -84,11 +85,15 @@ class NetworkPolicy:
 
 
 def option_for(host: str, port: int) -> str:
-    """The option that would allow it."""
+    """The option that would allow it, as a shell takes it.
+
+    The host is the service's own words, and who reads them may copy the line.
+    """
     if _is_loopback(host):
         return f"--allow-net {LOOPBACK}"
     place = f"[{host}]" if ":" in host else host
-    return f"--allow-net {place}:{port}"
+    place = f"{place}:{port}"
+    return f"--allow-net {place if shlex.quote(host) == host else shlex.quote(place)}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 
-from gentee.core.workers import WORKERS
+from gentee.core.workers import WORKERS, Workers
 from gentee.errors import CommunicationError, ItemNotFound, OutOfMemory, TeeError
 from gentee.secure.normal_world.plugin_process import CALL, MAX_HELLO, RESULT
 from gentee.secure.service import parse_uuid
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 GROUP = "gentee.plugins"
 MAX_CALLS = 64  # under way at a time
 _LOAD_SECONDS = 30.0
+
+# A call may wait for plugins that are loaded, and so not with what the TEE has its threads for.
+_CALLERS = Workers(16)
 
 # TEEC_Result, what is in the memory now, and how many bytes of it count; or an error.
 Answered = Callable[[int, bytes, int], None]
@@ -239,6 +242,7 @@ class Plugins:
         self._lock = threading.Lock()  # protects all below
         self._plugins: dict[bytes, _Plugin] | None = None
         self._calls: set[_Call] = set()
+        self._beginning = 0  # calls that a thread begins, or will; some may be over
         self._closed = False
 
     def invoke(
@@ -252,11 +256,12 @@ class Plugins:
         """
         call = _Call(self, answered, failed)
         with self._lock:
-            full = len(self._calls) >= MAX_CALLS
+            full = len(self._calls) >= MAX_CALLS or self._beginning >= MAX_CALLS
             if not full:
                 self._calls.add(call)
+                self._beginning += 1
         if full:
-            failed(OutOfMemory(f"{MAX_CALLS} calls of plugins are under way"))
+            call.fail(OutOfMemory(f"{MAX_CALLS} calls of plugins are under way"))
             return call.cancel
 
         def begin() -> None:
@@ -272,12 +277,19 @@ class Plugins:
             except BaseException as bug:  # ours; nobody is to wait for ever
                 call.fail(CommunicationError("a bug"))
                 self.host.bug(bug)
+            finally:
+                self._begun()
 
         try:
-            WORKERS.submit(begin)
+            _CALLERS.submit(begin)
         except OSError as error:  # no thread can be had
+            self._begun()
             call.fail(OutOfMemory(str(error)))
         return call.cancel
+
+    def _begun(self) -> None:
+        with self._lock:
+            self._beginning -= 1
 
     def _loaded(self) -> dict[bytes, _Plugin]:
         """All plugins, loaded now if they are not."""
@@ -348,6 +360,8 @@ class Plugins:
 
     def ended(self, plugin: _Plugin, process: _Process) -> None:
         """The process of a plugin is gone, or says so."""
+        if plugin.process is not process:  # looked at once more: it may be started just now
+            return
         with plugin.lock:
             if plugin.process is not process:
                 return

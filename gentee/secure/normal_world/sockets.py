@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _MAX_PEEK = 4096
 MAX_SOCKETS = 1024  # of all services of a TEE
 _MAX_TOLD = 16  # lines about what a service may not reach
+_MAX_LOOKING = 256  # names that are looked up, or are to be
 _INT = struct.Struct("=i")
 _PORT = struct.Struct("=H")
 
@@ -111,11 +112,8 @@ class _Operation:
             if self._over:
                 return
             try:
-                self._attempt(self)
-            except BlockingIOError:
-                if self._wait():
+                if self._is_to_wait():
                     return
-                error = TeeError.from_code(gp.TEE_ISOCKET_ERROR_TIMEOUT)
             except TeeError as failure:
                 error = failure
             except OSError as failure:
@@ -125,6 +123,22 @@ class _Operation:
                 error = GenericError("a bug")
             self._end()
         self._done(error)
+
+    def _is_to_wait(self) -> bool:
+        """Try it; True if it would block, and will be tried again. The lock is held."""
+        try:
+            self._attempt(self)
+        except BlockingIOError:
+            pass
+        else:
+            return False
+        try:
+            if self._wait():
+                return True
+        except OSError as failure:  # no room for another descriptor to watch
+            code = gp.TEE_ISOCKET_ERROR_OUT_OF_RESOURCES
+            raise TeeError.from_code(code, detail=str(failure)) from failure
+        raise TeeError.from_code(gp.TEE_ISOCKET_ERROR_TIMEOUT)
 
     def cancel(self) -> None:
         """Nobody wants it any more. Any thread."""
@@ -355,9 +369,10 @@ class Sockets:
     def __init__(self, host: "Host", rules: Iterable[str]) -> None:
         self.host = host
         self._policy = NetworkPolicy(rules)
-        self._lock = threading.Lock()  # protects the two below
+        self._lock = threading.Lock()  # protects the three below
         self._told: dict[str, int] = {}  # lines, by service
         self._count = 0  # of sockets, and of those that are being opened
+        self._looking = 0  # names that are looked up, for operations that may be over
         # Each is a descriptor, and the TEE needs some for all else.
         self._most = min(MAX_SOCKETS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
 
@@ -473,20 +488,38 @@ class Sockets:
         is_number = address_of(host) is not None
         flags = socket.AI_NUMERICHOST if is_number else 0
 
-        def look() -> None:
+        def look() -> list[Address]:
             try:
                 rows = socket.getaddrinfo(host.encode(), port, family, kind, 0, flags)
             except (OSError, UnicodeError):
-                rows = []
-            found([(row[0], row[4]) for row in rows])
+                return []
+            return [(row[0], row[4]) for row in rows]
 
         if is_number:
-            look()
+            found(look())
+            return
+
+        def look_elsewhere() -> None:
+            addresses = look()
+            self._looked()
+            found(addresses)
+
+        # A look-up cannot be ended: those that nobody waits for any more count as well.
+        with self._lock:
+            is_full = self._looking >= _MAX_LOOKING
+            self._looking += not is_full
+        if is_full:
+            found([])
             return
         try:
-            _RESOLVERS.submit(look)
+            _RESOLVERS.submit(look_elsewhere)
         except OSError:  # no thread can be had
+            self._looked()
             found([])
+
+    def _looked(self) -> None:
+        with self._lock:
+            self._looking -= 1
 
 
 def _host_of(data: bytes) -> str:

@@ -6,6 +6,9 @@ same time (no TA_FLAG_CONCURRENT; OP-TEE core/kernel/tee_ta_manager.c, tee_ta_tr
 thread works a lane until it is empty, or until a command's result comes :class:`later
 <gentee.secure.pta.pseudo_ta.Later>`. The threads are a pool of their own, so calls that are long
 leave the TEE's others to the TEE.
+
+Memory of a client that must be copied may never answer. So it is brought before a call is in its
+lane, and taken back when the call has left it, by threads of which others do without.
 """
 
 import threading
@@ -18,12 +21,14 @@ from gentee.abi.gp import (
     TEE_ERROR_BAD_PARAMETERS,
     TEE_ERROR_CANCEL,
     TEE_ERROR_GENERIC,
+    TEE_ERROR_OUT_OF_MEMORY,
     TEE_ORIGIN_TEE,
     TEE_ORIGIN_TRUSTED_APP,
     TEE_SUCCESS,
 )
 from gentee.abi.optee_pta import PTA_ALLOWED_FLAGS, PTA_MANDATORY_FLAGS
 from gentee.abi.optee_ta import TA_FLAG_CONCURRENT
+from gentee.core.shm import TEE_SHM_PROTECTED
 from gentee.core.workers import Workers
 from gentee.errors import TeeError
 from gentee.secure.commands import CallCommand, Command, InvokeCommand, OpenCommand
@@ -38,8 +43,12 @@ if TYPE_CHECKING:
     from gentee.core.host import Host
 
 _MAX_THREADS = 16
+# Bytes of clients' memory that are brought at a time, and of one call for which there is room.
+_MAX_BROUGHT = 256 << 20
+_FEW_BYTES = 64 << 10
 
 WORKERS = Workers(_MAX_THREADS)
+_COPIERS = Workers(128)
 
 _BUG = TeeError(TEE_ERROR_GENERIC, TEE_ORIGIN_TEE, "a bug of a pseudo TA")
 
@@ -106,6 +115,9 @@ class PseudoInstance:
         self._lane = None if pta.flags & TA_FLAG_CONCURRENT else _Lane()
         self._lanes: dict[int, _Lane] = {}
         self._later: dict[CallCommand, Later] = {}
+        self._bringing: dict[CallCommand, bool] = {}  # whether it is to be taken back
+        self._brought: dict[CallCommand, CallParams] = {}  # of commands in lanes
+        self._brought_bytes = 0  # of calls that are not over
         # Protects the sessions, and whether the pseudo TA was created.
         self._life = threading.Lock()
         self._open: dict[int, PtaSession] = {}
@@ -125,6 +137,15 @@ class PseudoInstance:
 
     def submit(self, command: Command) -> None:
         """Do ``command`` in another thread, after those before it. Any thread."""
+        if isinstance(command, CallCommand) and _is_foreign(command):
+            text = "pseudo TAs have no secure data path with clients"
+            command.failed(self, TeeError(TEE_ERROR_BAD_PARAMETERS, TEE_ORIGIN_TEE, text))
+        elif isinstance(command, CallCommand) and _is_copied(command):
+            self._begin_to_bring(command)
+        else:
+            self._enqueue(command)
+
+    def _enqueue(self, command: Command) -> None:
         with self._lock:
             lane = self._lane_of(command.session)
             lane.queue.append(command)
@@ -148,9 +169,58 @@ class PseudoInstance:
                 lane.is_worked = False
             for command in commands:
                 if isinstance(command, CallCommand):
-                    command.failed(self, error)
+                    self._fail(command, error)
                 else:
                     self._close(command.session)
+
+    def _begin_to_bring(self, command: CallCommand) -> None:
+        size = command.bulk()
+        with self._lock:
+            is_full = size > _FEW_BYTES and 0 < self._brought_bytes > _MAX_BROUGHT - size
+            if not is_full:
+                self._brought_bytes += size
+                self._bringing[command] = False
+        if is_full:
+            error = TeeError(TEE_ERROR_OUT_OF_MEMORY, TEE_ORIGIN_TEE, "too much memory to copy")
+            command.failed(self, error)
+        else:
+            _in(_COPIERS, lambda: self._bring(command))
+
+    def _bring(self, command: CallCommand) -> None:
+        """Copy what the call refers to, and let it wait for its turn."""
+        error: OSError | TeeError | None = None
+        params: CallParams | None = None
+        try:
+            params = CallParams(command.arg.params, command.layout)
+        except OSError as failure:
+            error = failure
+        except Exception as bug:
+            self._host.bug(bug)
+            error = _BUG
+        with self._lock:
+            if self._bringing.pop(command) and error is None:
+                error = TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE)
+            if params is not None:
+                self._brought[command] = params
+        if error is None:
+            self._enqueue(command)
+        else:
+            self._fail(command, error)
+
+    def _fail(self, command: CallCommand, error: OSError | TeeError) -> None:
+        """It is over, and was never entered."""
+        with self._lock:
+            params = self._brought.pop(command, None)
+        self._over(command, params)
+        command.failed(self, error)
+
+    def _over(self, command: CallCommand, params: CallParams | None) -> None:
+        """What was brought for a command is not needed any more."""
+        if params is not None:
+            params.release()
+        if _is_copied(command):
+            with self._lock:
+                self._brought_bytes -= command.bulk()
 
     def cancel(self, command: CallCommand, *, take_back: bool = True) -> None:
         """Somebody asks to end ``command`` early. Any thread.
@@ -165,9 +235,11 @@ class PseudoInstance:
             if queued and lane is not None and take_back:
                 lane.queue.remove(command)
             later = self._later.get(command)
+            if command in self._bringing and take_back:
+                self._bringing[command] = True
         if queued:
             if take_back:
-                command.failed(self, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
+                self._fail(command, TeeError(TEE_ERROR_CANCEL, TEE_ORIGIN_TEE))
             return
         cancel = later.cancel if later is not None else None  # looked at once: it goes when done
         if later is None or cancel is None:
@@ -203,10 +275,15 @@ class PseudoInstance:
         if opened is None and not isinstance(command, OpenCommand):
             # Closed while this call was on its way.
             self.session_refused(command.session)
+            with self._lock:
+                given = self._brought.pop(command, None)
+            self._over(command, given)
             command.answer(self, TEE_ERROR_BAD_PARAMETERS, TEE_ORIGIN_TEE)
             return True
         try:
-            params = CallParams(command.arg.params, command.layout)
+            with self._lock:
+                given = self._brought.pop(command, None)
+            params = given or CallParams(command.arg.params, command.layout)
         except OSError as error:
             command.failed(self, error)
             return True
@@ -272,7 +349,7 @@ class PseudoInstance:
 
         with self._lock:
             self._later.pop(call.command, None)
-        _elsewhere(go_on)
+        _in(WORKERS, go_on)
 
     def _finish(self, call: "_Call", error: TeeError | None) -> None:
         """The entry point is done."""
@@ -280,14 +357,32 @@ class PseudoInstance:
         if not call.is_broken:
             try:
                 call.params.put()
-            except OSError as failure:
-                command.arg.error = failure.errno or EFAULT
             except Exception as bug:  # an output that is no number
                 self._host.bug(bug)
-                error = _BUG
-        call.params.release()
+                error, call.is_broken = _BUG, True
         if call.opening is not None:
             self._opened(call.opening, error is None)
+        if call.is_broken or not call.params.has_copies:
+            self._answer(call, error)
+        elif _is_copied(command):
+            _in(_COPIERS, lambda: self._take_back(call, error))
+        else:
+            self._take_back(call, error)
+
+    def _take_back(self, call: "_Call", error: TeeError | None) -> None:
+        """Copy the outputs, and answer."""
+        try:
+            call.params.copy_out()
+        except OSError as failure:
+            call.command.arg.error = failure.errno or EFAULT
+        except Exception as bug:
+            self._host.bug(bug)
+            error = _BUG
+        self._answer(call, error)
+
+    def _answer(self, call: "_Call", error: TeeError | None) -> None:
+        command = call.command
+        self._over(command, call.params)
         if error is None:
             command.answer(self, TEE_SUCCESS, TEE_ORIGIN_TRUSTED_APP)
         else:
@@ -333,9 +428,25 @@ def _is_wanted(arg: "CallArg | NestedCall") -> bool:
     return not arg.abandoned
 
 
-def _elsewhere(job: Callable[[], None]) -> None:
+def _is_copied(command: CallCommand) -> bool:
+    """Whether it refers to memory of a client that is copied; that of a service always answers."""
+    return command.layout is not None and not isinstance(command.arg, NestedCall)
+
+
+def _is_foreign(command: CallCommand) -> bool:
+    """Whether a client passes memory of a secure data path, which OP-TEE's core has not mapped.
+
+    A TA that has it can pass it on: core/kernel/pseudo_ta.c, copy_in_param().
+    """
+    arg = command.arg
+    return not isinstance(arg, NestedCall) and any(
+        param.shm is not None and param.shm.flags & TEE_SHM_PROTECTED for param in arg.params
+    )
+
+
+def _in(workers: Workers, job: Callable[[], None]) -> None:
     try:
-        WORKERS.submit(job)
+        workers.submit(job)
     except OSError:  # no thread can be had
         job()
 

@@ -55,6 +55,7 @@ _MOST_BYTES = 1 << 20  # whose sum is asked for; OP-TEE's program asks for that 
 # threads of gentee have the interpreter soon, however many call.
 _PIECE = 1 << 9  # rounds
 _PIECE_BYTES = 1 << 12
+_NEGATIVES = bytes(-number & 0xFF for number in range(256))
 _BREATH = 50e-6  # seconds
 _turn = threading.Lock()
 
@@ -99,10 +100,15 @@ class InvokeTestsPta(PseudoTa):
             if destination.size < source.size:
                 destination.size = source.size
                 raise ShortBuffer(f"{source.size} bytes")
-            raise BadParameters("no memory of a secure data path")
+            inject = command == pta.PTA_INVOKE_TESTS_CMD_COPY_NSEC_TO_SEC
+            normal, protected = (source, destination) if inject else (destination, source)
+            _check_memory(normal, protected)
+            if source.buffer is not None and destination.buffer is not None:
+                destination.buffer[: source.size] = source.buffer
         elif command == pta.PTA_INVOKE_TESTS_CMD_READ_MODIFY_SEC:
             expect(param_types, TEE_PARAM_TYPE_MEMREF_INOUT)
-            raise BadParameters("no memory of a secure data path")
+            _check_memory(None, memref(params, 0))
+            _negate_bytes(memref(params, 0))
         elif command in _ABSENT:
             raise NotSupported(f"self test {command}")
         else:
@@ -184,6 +190,24 @@ class MutexTest:
                     agreed = agreed and self._one * 2 == self._two
                 time.sleep(_BREATH)
         return agreed
+
+
+def _check_memory(normal: MemRef | None, protected: MemRef) -> None:
+    """As OP-TEE's tests of a secure data path: what is copied from or to it is no secret."""
+    if normal is not None and normal.is_secure:
+        raise BadParameters("not memory of the normal world")
+    if not protected.is_protected and protected.size:
+        raise BadParameters("no memory of a secure data path")
+
+
+def _negate_bytes(reference: MemRef) -> None:
+    """Each byte becomes its negative, OP-TEE's test_transform_sdp()."""
+    buffer = reference.buffer
+    if buffer is None:
+        return
+    if len(buffer) > _MOST_BYTES:
+        raise BadParameters(f"{len(buffer)} bytes")
+    buffer[:] = bytes(buffer).translate(_NEGATIVES)
 
 
 def _test_params(param_types: int, params: list[Param]) -> None:

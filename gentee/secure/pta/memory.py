@@ -13,6 +13,7 @@ from gentee.abi.gp import (
     TEE_PARAM_TYPE_VALUE_INPUT,
     TEE_PARAM_TYPE_VALUE_OUTPUT,
 )
+from gentee.core.shm import TEE_SHM_PROTECTED, TEE_SHM_SECURE
 from gentee.secure.pta.pseudo_ta import MemRef, Param, Value
 from gentee.secure.window import Window
 
@@ -69,11 +70,19 @@ class CallParams:
         if param.shm.backing is not None:
             assert self._window is not None
             assert self._layout is not None
-            return MemRef(self._window.view(self._layout.place_of(param), param.b), param.b)
-        return MemRef(param.shm.view()[param.a : param.a + param.b], param.b)
+            buffer = self._window.view(self._layout.place_of(param), param.b)
+        else:
+            buffer = param.shm.view()[param.a : param.a + param.b]
+        flags = param.shm.flags
+        return MemRef(
+            buffer,
+            param.b,
+            is_secure=flags & TEE_SHM_SECURE != 0,
+            is_protected=flags & TEE_SHM_PROTECTED != 0,
+        )
 
     def put(self) -> None:
-        """Outputs go back, whatever the result; OSError EFAULT where the client cannot be written.
+        """Numbers and sizes go back, whatever the result.
 
         As in OP-TEE a pseudo TA may say that memory takes more than there is.
         """
@@ -84,7 +93,15 @@ class CallParams:
                     param.a, param.b = seen.a & _32_BITS, seen.b & _32_BITS
             elif isinstance(seen, MemRef) and kind > TEE_PARAM_TYPE_MEMREF_INPUT:
                 param.b = seen.size & _64_BITS
-        if self._window is not None and self._layout is not None and self._layout.outputs:
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether there are outputs to copy."""
+        return self._layout is not None and bool(self._layout.outputs)
+
+    def copy_out(self) -> None:
+        """They are copied; OSError EFAULT where the client cannot be written."""
+        if self._window is not None and self._layout is not None:
             self._window.copy_out(self._layout)
 
     def release(self) -> None:

@@ -42,15 +42,27 @@ class MemRef:
     reference and for one of no bytes. Whoever shares the pages may write them at any time: read
     once, and check what was read. After the call it cannot be used any more.
 
+    ``is_secure`` and ``is_protected`` say whose the bytes are, where they are not those of the
+    normal world: a service's own, or of a secure data path (also secure).
+
     ``size`` is that of ``buffer``; set to how many bytes of an output count, or to how many it
     takes, before a ShortBuffer is raised.
     """
 
-    __slots__ = ("buffer", "size")
+    __slots__ = ("buffer", "is_protected", "is_secure", "size")
 
-    def __init__(self, buffer: memoryview | None, size: int) -> None:
+    def __init__(
+        self,
+        buffer: memoryview | None,
+        size: int,
+        *,
+        is_secure: bool = False,
+        is_protected: bool = False,
+    ) -> None:
         self.buffer = buffer
         self.size = size
+        self.is_secure = is_secure or is_protected
+        self.is_protected = is_protected
 
     def read(self) -> bytes:
         """What is there now."""

@@ -31,6 +31,7 @@ from gentee.errors import (
     GenericError,
     NotImplementedByTee,
     NotSupported,
+    ShortBuffer,
     TeeError,
 )
 from gentee.secure.huk import HUK_SUBKEY_UNIQUE_TA, huk_subkey_derive
@@ -72,8 +73,7 @@ class SystemPta(PseudoTa):
             self._derive_ta_unique_key(session, param_types, params)
         elif command == pta.PTA_SYSTEM_GET_TPM_EVENT_LOG:
             expect(param_types, TEE_PARAM_TYPE_MEMREF_OUTPUT)
-            # As an OP-TEE without CFG_CORE_TPM_EVENT_LOG: no firmware before us measured anything.
-            raise NotSupported("no TPM event log")
+            self._get_tpm_event_log(memref(params, 0))
         elif command == pta.PTA_SYSTEM_SUPP_PLUGIN_INVOKE:
             return self._supp_plugin_invoke(param_types, params)
         elif command in (
@@ -86,6 +86,19 @@ class SystemPta(PseudoTa):
         else:
             raise NotImplementedByTee(f"command {command}")
         return None
+
+    def _get_tpm_event_log(self, output: MemRef) -> None:
+        """What firmware measured (core/kernel/tpm.c); its size where there is no room for it."""
+        log = self.tee.tpm_event_log
+        if log is None:
+            # As an OP-TEE without CFG_CORE_TPM_EVENT_LOG: no firmware before us measured anything.
+            raise NotSupported("no TPM event log")
+        room, output.size = output.size, len(log)
+        if room < len(log):
+            raise ShortBuffer(f"{len(log)} bytes")
+        if output.buffer is None:
+            raise BadParameters("no bytes")
+        output.buffer[: len(log)] = log
 
     def _derive_ta_unique_key(
         self, session: PtaSession, param_types: int, params: list[Param]

@@ -2,6 +2,7 @@
 """TAs and libraries by their ELF files: what ta_head says, and files that are none."""
 
 import struct
+import time
 from typing import Any
 
 import pytest
@@ -293,3 +294,23 @@ def test_properties_that_are_not_there(arch: str) -> None:
         with pytest.raises(TaImageError, match="not in the file"):
             properties(with_properties(arch, count))
     assert properties(with_properties(arch, 0)) == []
+
+
+def test_notes_over_each_other() -> None:
+    """Many headers of the same notes, each as long as may be: work has an end all the same."""
+    count, size = 4000, 64 << 10
+    offset = elf.Elf64_Ehdr.size
+    data = bytearray(offset + count * elf.Elf64_Phdr.size + size)
+    ident = elf.ELFMAG + bytes([elf.ELFCLASS64, elf.ELFDATA2LSB, 1]) + bytes(9)
+    elf.Elf64_Ehdr.pack_into(
+        data, 0, ident, elf.ET_DYN, elf.EM_AARCH64, 1, 0, offset, 0, 0,
+        elf.Elf64_Ehdr.size, elf.Elf64_Phdr.size, count, 0, 0, 0,
+    )  # fmt: skip
+    for _ in range(count):
+        fields = (elf.PT_NOTE, 0, len(data) - size, 0, 0, size, size, 4)
+        elf.Elf64_Phdr.pack_into(data, offset, *fields)
+        offset += elf.Elf64_Phdr.size
+    file = ElfFile(bytes(data))
+    before = time.thread_time()
+    assert file.build_id() == b""
+    assert time.thread_time() - before < 0.5

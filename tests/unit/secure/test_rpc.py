@@ -14,7 +14,7 @@ from gentee.abi.gp import (
 from gentee.abi.linux_tee import TEE_MEMREF_NULL
 from gentee.abi.optee_rpc import OPTEE_RPC_CMD_SHM_ALLOC, OPTEE_RPC_CMD_SHM_FREE
 from gentee.core.params import TeeParam
-from gentee.core.supp import Supplicant
+from gentee.core.supp import SuppDone, Supplicant, SuppRequest
 from gentee.drivers.soft.supp import SoftSuppOps
 from gentee.errors import TeeError
 from gentee.secure.rpc import Payload, Rpc
@@ -193,3 +193,32 @@ def test_cancelled(normal: Normal) -> None:
     wait_until(lambda: results == [TEE_ERROR_COMMUNICATION])
     normal.rpc.call(78, [], lambda ret, params: results.append(ret))
     assert results == [TEE_ERROR_COMMUNICATION] * 2
+
+
+def test_an_answer_that_is_faster_than_its_question(
+    normal: Normal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next request is under way before the first call returns: that is what is taken back."""
+    client = normal.come()
+    ask = normal.supplicant.request
+    results: list[int] = []
+
+    def then(_ret: int, _params: list[TeeParam]) -> None:
+        normal.rpc.call(78, [], lambda ret, params: results.append(ret))
+
+    def request(
+        func: int, params: list[TeeParam], done: SuppDone, *, nowait: bool = False
+    ) -> SuppRequest:
+        made = ask(func, params, done, nowait=nowait)
+        if func == 77:
+            _func, number, _params = normal.receive()
+            normal.answer(number)
+            wait_until(lambda: len(normal.supplicant._queue) == 1)
+        return made
+
+    monkeypatch.setattr(normal.supplicant, "request", request)
+    normal.rpc.call(77, [], then)
+    wait_until(lambda: normal.rpc._request is not None)
+    normal.rpc.cancel()
+    wait_until(lambda: results == [TEE_ERROR_COMMUNICATION])
+    assert client is normal.client

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """gentee.secure.normal_world.network: which hosts a rule means."""
 
+import shlex
+
 import pytest
 
 from gentee.errors import UserError
@@ -86,3 +88,11 @@ def test_the_option_that_would_allow_it(host: str, option: str) -> None:
     assert option_for(host, 80) == option
     rule = option.removeprefix("--allow-net ")
     assert NetworkPolicy([rule]).allows(host, 80)
+
+
+@pytest.mark.parametrize("host", ["a;b", "a b", "$(id)", "a --allow-net loopback", "fe80::1%`id`"])
+def test_an_option_to_copy_is_one_word(host: str) -> None:
+    """The host is a hostile service's own words."""
+    option, place = shlex.split(option_for(host, 80), comments=True)
+    assert (option, place) in (("--allow-net", f"{host}:80"), ("--allow-net", f"[{host}]:80"))
+    assert "'" in option_for(host, 80)

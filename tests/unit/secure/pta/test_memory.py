@@ -2,18 +2,29 @@
 """Parameters of a pseudo TA: values, and memory as it is."""
 
 import errno
+import threading
+from collections.abc import Iterator
 
 import pytest
 
 from gentee.abi.gp import (
+    TEE_ERROR_CANCEL,
+    TEE_ERROR_OUT_OF_MEMORY,
     TEE_ERROR_SHORT_BUFFER,
+    TEE_ORIGIN_TEE,
     TEE_ORIGIN_TRUSTED_APP,
     TEE_PARAM_TYPES,
+    TEE_SUCCESS,
 )
+from gentee.abi.optee_pta import PTA_DEFAULT_FLAGS
+from gentee.abi.optee_ta import TA_FLAG_CONCURRENT
 from gentee.errors import ShortBuffer
+from gentee.secure.pta import instance
 from gentee.secure.pta.pseudo_ta import Later, MemRef, Param, PtaSession, Value
 from tests.helpers import (
     NONE,
+    PATIENCE,
+    Call,
     OwnMemory,
     memref_in,
     memref_inout,
@@ -225,5 +236,109 @@ def test_outputs_that_cannot_be_written(rig: Rig) -> None:
     call = session.invoke(0, memref_inout(mine))
     call.wait_end()
     assert call.arg.error == errno.EFAULT
+    shm.put()
+    mine.put()
+
+
+# Memory that does not answer
+
+
+class Unanswering(OwnMemory):
+    """``copy_in`` or ``copy_out`` waits until the test lets it go on."""
+
+    def __init__(self, gate: threading.Event, *, is_output: bool = False) -> None:
+        super().__init__(bytes(8))
+        self.entered = threading.Event()
+        self._gate = gate
+        self._is_output = is_output
+
+    def copy_in(self, offset: int, view: memoryview) -> None:
+        if not self._is_output:
+            self._wait()
+        super().copy_in(offset, view)
+
+    def copy_out(self, offset: int, view: memoryview) -> None:
+        if self._is_output:
+            self._wait()
+        super().copy_out(offset, view)
+
+    def _wait(self) -> None:
+        self.entered.set()
+        assert self._gate.wait(PATIENCE)
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Of all memory that does not answer; open at the end of the test in any case."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+@pytest.mark.parametrize("is_output", [False, True], ids=["input", "output"])
+@pytest.mark.parametrize(
+    ("flags", "count"),
+    [(None, 1), (PTA_DEFAULT_FLAGS | TA_FLAG_CONCURRENT, 20)],
+    ids=["one lane", "all threads"],
+)
+def test_it_keeps_nobody_else_waiting(
+    rig: Rig, gate: threading.Event, flags: int | None, count: int, is_output: bool
+) -> None:
+    rig.add(flags=flags)
+    calls: list[Call] = []
+    shms = []
+    for _ in range(count):
+        memory = Unanswering(gate, is_output=is_output)
+        session = rig.open()
+        shms.append(session.client.shm_register(memory, 8))
+        calls.append(session.invoke(0, memref_inout(shms[-1])))
+        assert memory.entered.wait(PATIENCE)
+    other = rig.open()
+    assert other.invoke(0, value_inout(1, 2)).result[0] == TEE_SUCCESS
+    mine = other.client.shm_register(OwnMemory(bytes(8)), 8)
+    assert other.invoke(0, memref_inout(mine)).result[0] == TEE_SUCCESS
+    gate.set()
+    for call in calls:
+        assert call.result[0] == TEE_SUCCESS
+    for shm in [*shms, mine]:
+        shm.put()
+
+
+def test_a_call_that_is_cancelled_while_its_memory_is_brought(
+    rig: Rig, gate: threading.Event
+) -> None:
+    pta = rig.add()
+    pta.invoke = lambda *_arguments: pytest.fail("it was cancelled")
+    memory = Unanswering(gate)
+    session = rig.open()
+    shm = session.client.shm_register(memory, 8)
+    call = session.invoke(0, memref_inout(shm), cancel_id=7)
+    assert memory.entered.wait(PATIENCE)
+    session.cancel(7)
+    gate.set()
+    assert call.result == (TEE_ERROR_CANCEL, TEE_ORIGIN_TEE)
+    shm.put()
+
+
+def test_only_so_much_is_brought(
+    rig: Rig, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client has its memory once; copies of it for many calls would be the TEE's."""
+    monkeypatch.setattr(instance, "_MAX_BROUGHT", 12)
+    monkeypatch.setattr(instance, "_FEW_BYTES", 7)
+    rig.add()
+    memory = Unanswering(gate)
+    session = rig.open()
+    shm = session.client.shm_register(memory, 8)
+    call = session.invoke(0, memref_inout(shm))
+    assert memory.entered.wait(PATIENCE)
+    other = rig.open()
+    mine = other.client.shm_register(OwnMemory(bytes(8)), 8)
+    few = memref_inout(mine, 0, 7)
+    assert other.invoke(0, memref_inout(mine)).result == (TEE_ERROR_OUT_OF_MEMORY, TEE_ORIGIN_TEE)
+    assert other.invoke(0, few).result[0] == TEE_SUCCESS
+    gate.set()
+    assert call.result[0] == TEE_SUCCESS
+    assert other.invoke(0, memref_inout(mine)).result[0] == TEE_SUCCESS
     shm.put()
     mine.put()
