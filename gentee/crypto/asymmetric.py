@@ -19,7 +19,7 @@ _SM2_KEP_KEYS = (gp.TEE_TYPE_SM2_KEP_KEYPAIR,)
 
 _SM3 = "the digest is pyca's"
 _RSAES_NOTES = {
-    gp.TEE_ALG_RSAES_PKCS1_V1_5: (BOTH, "gentee's: decryption"),
+    gp.TEE_ALG_RSAES_PKCS1_V1_5: (BOTH, "gentee's: whether a padding is wrong"),
     gp.TEE_ALG_RSAES_PKCS1_OAEP_MGF1_MD5: (GENTEE, "the digest is pyca's"),
 }
 _KDFS = {

@@ -9,7 +9,7 @@ from gentee.abi import gp_crypto as gp
 from gentee.crypto.blocks import block_cipher
 from gentee.crypto.constant_time import compare_digest
 from gentee.crypto.own.ccm import Ccm
-from gentee.crypto.own.gcm import GcmDecryption, GcmEncryption
+from gentee.crypto.own.gcm import TAG_SIZE, GcmDecryption, GcmEncryption, GcmKey
 from gentee.errors import (
     BadParameters,
     BadState,
@@ -24,6 +24,7 @@ _Bytes = bytes | memoryview
 _INT_MAX = 0x7FFFFFFF
 _NONCE_MAX = 13  # of CCM
 _TAG_MAX = 16
+SPARE = TAG_SIZE
 _GCM_PAYLOAD_MAX = 0xFFFFFFFE * gp.TEE_AES_BLOCK_SIZE
 
 
@@ -49,10 +50,14 @@ class AuthEnc:
         """Encrypt or decrypt a part of the payload."""
         raise NotImplementedError
 
-    def encrypt_final(self, src: _Bytes, dst: memoryview, room: int) -> bytes:
+    def encrypt_final(
+        self, src: _Bytes, dst: memoryview, room: int, spare: memoryview | None = None
+    ) -> bytes:
         """Encrypt the rest of the payload. The tag.
 
         :param room: bytes that there are for it.
+        :param spare: ``dst`` and SPARE bytes behind it, which nobody else reads or writes
+            meanwhile. They are as they were afterwards. It spares GCM a context.
         :raises ShortTag: they are too few.
         """
         raise NotImplementedError
@@ -72,11 +77,12 @@ class AuthEnc:
 class _Gcm(AuthEnc):
     """OP-TEE: ``core/crypto/aes-gcm.c``."""
 
-    __slots__ = ("_context", "_decryption", "_encryption", "_tag_size")
+    __slots__ = ("_context", "_decryption", "_encryption", "_tag_size", "key")
 
-    def __init__(self, encrypt: bool, key: bytes, nonce: bytes, tag_size: int) -> None:
+    def __init__(self, encrypt: bool, key: GcmKey, nonce: bytes, tag_size: int) -> None:
         if tag_size > _TAG_MAX:
             raise BadParameters(f"a tag of {tag_size} bytes")
+        self.key = key
         self._tag_size = tag_size
         self._encryption = GcmEncryption(key, nonce) if encrypt else None
         self._decryption = None if encrypt else GcmDecryption(key, nonce)
@@ -106,15 +112,15 @@ class _Gcm(AuthEnc):
         self._check_room(context, len(src))
         context.update_into(src, dst)
 
-    def encrypt_final(self, src: _Bytes, dst: memoryview, room: int) -> bytes:
+    def encrypt_final(
+        self, src: _Bytes, dst: memoryview, room: int, spare: memoryview | None = None
+    ) -> bytes:
         if room < self._tag_size:
             raise ShortTag(room)
         context = self._active()
         assert self._encryption is not None
         self._check_room(context, len(src))
-        if len(src):
-            context.update_into(src, dst)
-        tag = self._encryption.final()[: self._tag_size]
+        tag = self._encryption.final_into(src, dst, spare)[: self._tag_size]
         self._end()
         return tag
 
@@ -130,6 +136,7 @@ class _Gcm(AuthEnc):
 
     def copy(self) -> AuthEnc:
         other = _Gcm.__new__(_Gcm)
+        other.key = self.key
         other._tag_size = self._tag_size
         other._encryption = self._encryption and self._encryption.copy()
         other._decryption = self._decryption and self._decryption.copy()
@@ -170,7 +177,9 @@ class _Ccm(AuthEnc):
             raise BadState("the tag was made")
         self._context.update_into(src, dst)
 
-    def encrypt_final(self, src: _Bytes, dst: memoryview, room: int) -> bytes:
+    def encrypt_final(
+        self, src: _Bytes, dst: memoryview, room: int, spare: memoryview | None = None
+    ) -> bytes:
         self.update_into(src, dst)
         if room < self._tag_size:
             raise ShortTag(self._tag_size)
@@ -217,10 +226,12 @@ def new_authenc(
     tag_size: int,
     aad_size: int,
     payload_size: int,
+    old: AuthEnc | None = None,
 ) -> AuthEnc:
     """``crypto_authenc_init()`` of an algorithm that :func:`check_authenc` knows.
 
     :param mode: anything but TEE_MODE_ENCRYPT decrypts.
+    :param old: one of before, most likely with the same key, which nobody uses on.
     :param aad_size: bytes of additional data that will come; GCM does not look at it.
     :param payload_size: likewise.
     :raises BadParameters: the nonce or the tag is too long, or CCM is to take 2**31 bytes.
@@ -229,15 +240,19 @@ def new_authenc(
     """
     encrypt = mode == gp.TEE_MODE_ENCRYPT
     if algo == gp.TEE_ALG_AES_GCM:
-        return _Gcm(encrypt, key, nonce, tag_size)
+        if isinstance(old, _Gcm) and old.key.is_of(key):
+            return _Gcm(encrypt, old.key, nonce, tag_size)
+        return _Gcm(encrypt, GcmKey(key), nonce, tag_size)
     return _Ccm(encrypt, key, nonce, tag_size, aad_size, payload_size)
 
 
 def warm_up() -> None:
     """Have OpenSSL fetch what all of these take."""
-    out = memoryview(bytearray(16))
+    out = memoryview(bytearray(16 + SPARE))
     for algo in AUTHENCS:
         for size in (16, 24, 32):
             for mode in (gp.TEE_MODE_ENCRYPT, gp.TEE_MODE_DECRYPT):
                 context = new_authenc(algo, mode, bytes(size), bytes(12), 16, 0, 16)
                 context.update_into(bytes(16), out)
+            sealing = new_authenc(algo, gp.TEE_MODE_ENCRYPT, bytes(size), bytes(12), 16, 0, 16)
+            sealing.encrypt_final(bytes(16), out, 16, out)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """RSA encryption and signatures: ``core/lib/libtomcrypt/rsa.c`` of OP-TEE, down to its codes.
 
-pyca/cryptography does what it can. :mod:`gentee.crypto.own.rsa` does the rest: RSA_NOPAD;
-decryption of PKCS #1 v1.5, because OpenSSL answers a wrong padding with random bytes, and OP-TEE
-with TEE_ERROR_BAD_PARAMETERS; OAEP with MD5; and keys that pyca/cryptography refuses.
+pyca/cryptography does what it can. :mod:`gentee.crypto.own.rsa` does the rest: RSA_NOPAD; OAEP with
+MD5; and keys that pyca/cryptography refuses. OpenSSL answers a wrong padding of PKCS #1 v1.5 with
+bytes that look random, and OP-TEE with TEE_ERROR_BAD_PARAMETERS:
+:mod:`gentee.crypto.own.implicit_rejection` tells these bytes from a message.
 
 ``data`` is None where a TA passed the address 0. ``room`` is what there is room for, in bytes.
 """
@@ -16,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed
 
 from gentee.abi import gp_crypto as gp
+from gentee.crypto.constant_time import compare_digest
 from gentee.crypto.digests import HASHES
+from gentee.crypto.own import implicit_rejection
 from gentee.crypto.own import rsa as own
 from gentee.errors import (
     BadParameters,
@@ -273,6 +276,28 @@ def encrypt(
     return _public(rsa_key, int.from_bytes(encoded, "big")).to_bytes(size, "big")
 
 
+def _pkcs1_decrypt(key: _Rsa, data: bytes) -> bytes:
+    """The message in a ciphertext as long as the modulus; raises BadParameters, GenericError.
+
+    OpenSSL does not say that a padding is wrong: it gives the message of the implicit rejection.
+    That a real message is the same has a chance that nobody lives to see.
+    """
+    number = int.from_bytes(data, "big")
+    # OpenSSL takes no other exponents for that, whatever the primes are. Of the modulus itself
+    # OP-TEE says something else than of other ciphertexts that are wrong.
+    fits = 0 < key.numbers.d.bit_length() <= 8 * key.size and number < key.numbers.n
+    try:
+        if key.private is None or not fits or not implicit_rejection.is_done():
+            return own.pkcs1_decode(_private(key, number).to_bytes(key.size, "big"))
+        message = key.private.decrypt(data, _PKCS1)
+        rejected = implicit_rejection.message(key.numbers.d, data)
+    except ValueError as error:
+        raise BadParameters(str(error)) from None
+    if compare_digest(message, rejected):
+        raise BadParameters("decryption error")
+    return message
+
+
 def decrypt(
     key: "CryptObject", algo: int, data: bytes | None, room: int, label: bytes, mgf_algo: int
 ) -> bytes:
@@ -296,11 +321,7 @@ def decrypt(
     if is_pkcs1:
         if len(data) != size:
             raise BadParameters(f"{len(data)} bytes for a modulus of {size}")
-        encoded = _private(rsa_key, int.from_bytes(data, "big")).to_bytes(size, "big")
-        try:
-            return _fits(own.pkcs1_decode(encoded), room)
-        except ValueError as error:
-            raise BadParameters(str(error)) from None
+        return _fits(_pkcs1_decrypt(rsa_key, data), room)
     mgf = _mgf(mgf_algo)
     if len(data) != size:
         raise BadParameters(f"{len(data)} bytes for a modulus of {size}")

@@ -312,7 +312,7 @@ class CryptState:
         """:meth:`authenc_init` of who has checked."""
         key = self._secret(self.key1)
         self.authenc = new_authenc(
-            self.algo, self.mode, key, nonce, tag_size, aad_size, payload_size
+            self.algo, self.mode, key, nonce, tag_size, aad_size, payload_size, self.authenc
         )
         self.initialized = True
 

@@ -22,19 +22,21 @@ _INSTANCES = 50
 _COPIES = 400  # TAs that differ by their UUID alone: each is opened for the first time once
 
 
-# The number in tests/tas/measured_crypto.c, the name in bare_crypto.py, KiB, how often, budget
+# Name in bare_crypto.py, number in tests/tas/measured_crypto.c.
+_BULK = (("sha256", 1), ("cbc", 2), ("ctr", 3), ("gcm", 4))
+# KiB, how often, budget.
+_SIZES = ((1, 2000, 0.2), (64, 200, 0.8), (256, 100, 0.8), (1024, 30, 0.8))
+# Name, number, how often, seconds. RSA keys take very different times.
+_KEYED = (
+    ("rsa", 5, 100, 3),
+    ("ecdsa", 6, 500, 3),
+    ("p256_key", 7, 500, 3),
+    ("p256_key_and_numbers", 7, 500, 3),
+    ("rsa_key_and_numbers", 8, 10, 16),
+)
 _CRYPTO = (
-    (1, "sha256", 64, 200, 0.8),
-    (2, "cbc", 64, 200, 0.8),
-    (3, "ctr", 64, 200, 0.8),
-    (4, "gcm", 64, 200, 0.8),
-    (1, "sha256", 1, 2000, 0.2),
-    (2, "cbc", 1, 2000, 0.2),
-    (3, "ctr", 1, 2000, 0.2),
-    (4, "gcm", 1, 2000, 0.2),
-    (5, "rsa", 0, 100, 0.9),
-    (6, "ecdsa", 0, 500, 0.9),
-    (7, "generate", 0, 500, 0.9),
+    *((name, n, kib, often, 3, budget) for kib, often, budget in _SIZES for name, n in _BULK),
+    *((name, n, 0, often, seconds, 0.9) for name, n, often, seconds in _KEYED),
 )
 
 
@@ -196,12 +198,12 @@ class ArmRows(Measuring):
         self._make_tas(folder, "measured_crypto", "aarch64", 1)
         try:
             with self._tas_of(folder, f"sessions {uuid_of(0)} 1") as gentee:
-                for number, name, kib, count_, budget in _CRYPTO:
-                    cmd = number << 24 | kib << 16 | count_
+                for name, number, kib, count_, seconds, budget in _CRYPTO:
+                    cmd = number << 24 | (kib << 10).bit_length() << 16 | count_
                     in_ta, alone = self._alternate(
                         partial(gentee.ask, f"invoke {cmd} 1 1"),
                         partial(bare.ask, f"{name} {kib} {count_}"),
-                        seconds=3,
+                        seconds=seconds,
                     )
                     # As speeds: a thousand in a second.
                     self._add(

@@ -30,11 +30,24 @@ def _encrypt(mode: modes.CBC | modes.CTR | modes.GCM, data: bytearray, out: byte
     encryptor.finalize()
 
 
+def p256_numbers() -> tuple[int, int, int]:
+    """A new key as the attributes of GlobalPlatform have it."""
+    numbers = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    return numbers.private_value, numbers.public_numbers.x, numbers.public_numbers.y
+
+
+def rsa_numbers() -> tuple[int, ...]:
+    """The same."""
+    numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+    primes = numbers.p, numbers.q, numbers.dmp1, numbers.dmq1, numbers.iqmp
+    return numbers.public_numbers.n, numbers.d, *primes
+
+
 def main() -> int:
     rsa_key = rsa.generate_private_key(65537, 2048)
     ecc_key = ec.generate_private_key(ec.SECP256R1())
     digest = Prehashed(hashes.SHA256())
-    out = bytearray((256 << 10) + 16)
+    out = bytearray((1 << 20) + 16)
     jobs: dict[str, Callable[[bytearray], object]] = {
         "sha256": sha256,
         "cbc": lambda data: _encrypt(modes.CBC(_IV), data, out),
@@ -42,7 +55,9 @@ def main() -> int:
         "gcm": lambda data: _encrypt(modes.GCM(_IV[:12]), data, out),
         "rsa": lambda _: rsa_key.sign(_HASH, padding.PKCS1v15(), digest),
         "ecdsa": lambda _: ecc_key.sign(_HASH, ec.ECDSA(digest)),
-        "generate": lambda _: ec.generate_private_key(ec.SECP256R1()),
+        "p256_key": lambda _: ec.generate_private_key(ec.SECP256R1()),
+        "p256_key_and_numbers": lambda _: p256_numbers(),
+        "rsa_key_and_numbers": lambda _: rsa_numbers(),
     }
     for line in sys.stdin:
         what, kib, count = line.split()

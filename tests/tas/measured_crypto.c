@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Cryptography that is measured. The command is what (bits 24 and up), KiB (bits 16 to 23) and how
- * often (bits 0 to 15). Keys are made when a session is opened.
+ * Cryptography that is measured. The command is what (bits 24 and up), how much (bits 16 to 23: 0,
+ * or n for 1 << (n - 1) bytes) and how often (bits 0 to 15). Keys are made when a session is opened.
  */
 
 #define TA_MAIN
@@ -9,7 +9,7 @@
 
 TA_HEADER(16384, 0, TA_UUID(NUMBER));
 
-enum { SHA256 = 1, CBC, CTR, GCM, RSA, ECDSA, GENERATE_ECC };
+enum { SHA256 = 1, CBC, CTR, GCM, RSA, ECDSA, GENERATE_ECC, GENERATE_RSA };
 
 #define TEE_ALG_SHA256 0x50000004
 #define TEE_ALG_AES_CBC_NOPAD 0x10000110
@@ -25,7 +25,7 @@ enum { SHA256 = 1, CBC, CTR, GCM, RSA, ECDSA, GENERATE_ECC };
 #define TEE_ECC_CURVE_NIST_P256 3
 enum { ENCRYPT = 0, SIGN = 2, DIGEST = 5 };
 
-static unsigned char buffer[256 << 10];
+static unsigned char buffer[1 << 20];
 static unsigned char hash[32], iv[16], tag[16], signature[512];
 static uint32_t rsa, ecc;
 static uint32_t states[GENERATE_ECC + 1];
@@ -91,6 +91,10 @@ static TEE_Result once(unsigned int what, size_t size)
 		TRY(utee_cryp_obj_alloc(TEE_TYPE_ECDSA_KEYPAIR, 256, &key));
 		TRY(utee_cryp_obj_generate_key(key, 256, &curve, 1));
 		return utee_cryp_obj_close(key);
+	case GENERATE_RSA:
+		TRY(utee_cryp_obj_alloc(TEE_TYPE_RSA_KEYPAIR, 2048, &key));
+		TRY(utee_cryp_obj_generate_key(key, 2048, NULL, 0));
+		return utee_cryp_obj_close(key);
 	default:
 		return TEE_ERROR_NOT_SUPPORTED;
 	}
@@ -105,7 +109,10 @@ TEE_Result ta_main(unsigned long func, unsigned long session, struct params *par
 		return prepare();
 	if (func != INVOKE_COMMAND)
 		return TEE_SUCCESS;
+	unsigned int power = cmd >> 16 & 0xff;
+	size_t size = power ? 1ul << (power - 1) : 0;
+
 	for (unsigned int count = cmd & 0xffff; count--;)
-		TRY(once(cmd >> 24, (cmd >> 16 & 0xff) << 10));
+		TRY(once(cmd >> 24, size));
 	return TEE_SUCCESS;
 }

@@ -193,6 +193,8 @@ PSS = [
     ("2048_sha256_mgf1_32", "SHA256", 32),
     ("2048_sha384_mgf1_48", "SHA384", 48),
     ("3072_sha256_mgf1_32", "SHA256", 32),
+    ("4096_sha256_mgf1_32", "SHA256", 32),
+    ("4096_sha384_mgf1_48", "SHA384", 48),
     ("4096_sha512_mgf1_32", "SHA512", 32),
     ("4096_sha512_mgf1_64", "SHA512", 64),
 ]
@@ -246,10 +248,18 @@ class PairStates:
         ("2048_sha224_mgf1sha224", "SHA224", ""),
         ("2048_sha256_mgf1sha1", "SHA256", "SHA1"),
         ("2048_sha256_mgf1sha256", "SHA256", ""),
+        ("2048_sha384_mgf1sha1", "SHA384", "SHA1"),
         ("2048_sha384_mgf1sha384", "SHA384", ""),
+        ("2048_sha512_mgf1sha1", "SHA512", "SHA1"),
         ("2048_sha512_mgf1sha512", "SHA512", "SHA512"),
+        ("3072_sha256_mgf1sha1", "SHA256", "SHA1"),
+        ("3072_sha256_mgf1sha256", "SHA256", ""),
         ("3072_sha512_mgf1sha1", "SHA512", "SHA1"),
+        ("3072_sha512_mgf1sha512", "SHA512", ""),
+        ("4096_sha256_mgf1sha1", "SHA256", "SHA1"),
         ("4096_sha256_mgf1sha256", "SHA256", ""),
+        ("4096_sha512_mgf1sha1", "SHA512", "SHA1"),
+        ("4096_sha512_mgf1sha512", "SHA512", ""),
     ],
 )
 def test_rsa_oaep_of_wycheproof(ta: AsymmetricTa, name: str, hash_name: str, mgf: str) -> None:
@@ -274,6 +284,41 @@ def test_rsa_oaep_of_wycheproof(ta: AsymmetricTa, name: str, hash_name: str, mgf
             assert code == gp.TEE_ERROR_BAD_PARAMETERS
     states.end()
     assert results == {True, False}
+
+
+def test_rsa_oaep_misc_of_wycheproof(ta: AsymmetricTa) -> None:
+    """Any digest with any mask generation function, and keys of up to 4096 bits."""
+    done = 0
+    for group, test in chosen(wycheproof("rsa_oaep_misc"), FEW * 3):
+        algo = algorithm("TEE_ALG_RSAES_PKCS1_OAEP_MGF1", group["sha"])
+        mgf = algorithm("TEE_ALG", group["mgfSha"])
+        if algo is None or mgf is None or group["keySize"] > 4096:
+            continue
+        attr: Attr = (gp_crypto.TEE_ATTR_RSA_OAEP_MGF_HASH, mgf.to_bytes(4, "little"))
+        label: Attr = (gp_crypto.TEE_ATTR_RSA_OAEP_LABEL, octets(test["label"]))
+        state = rsa_state(ta, algo, TEE_MODE_DECRYPT, *rsa_pair(group))
+        assert test["result"] != "invalid"  # acceptable: a small ciphertext
+        assert ta.operate(state, octets(test["ct"]), attr, label) == octets(test["msg"]), test
+        ta.free(state)
+        done += 1
+    assert done >= FEW
+
+
+def test_rsa_pss_misc_of_wycheproof(ta: AsymmetricTa) -> None:
+    """Any digest with any salt. OP-TEE has no other digest for the mask generation function."""
+    done = 0
+    for group, test in wycheproof("rsa_pss_misc"):
+        algo = algorithm("TEE_ALG_RSASSA_PKCS1_PSS_MGF1", group["sha"])
+        if algo is None or group["mgfSha"] != group["sha"]:
+            continue
+        state = rsa_state(ta, algo, TEE_MODE_VERIFY, *rsa_public(group))
+        attr: Attr = (gp_crypto.TEE_ATTR_RSA_PSS_SALT_LENGTH, group["sLen"])
+        hashed = digest(group["sha"], octets(test["msg"]))
+        assert test["result"] == "valid"
+        ta.verify(state, hashed, octets(test["sig"]), attr)
+        ta.free(state)
+        done += 1
+    assert done >= 20
 
 
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
@@ -400,6 +445,7 @@ def test_ecdsa(ta: AsymmetricTa) -> None:
     [
         "192r1_sha256",
         "224r1_sha224",
+        "224r1_sha256",
         "224r1_sha512",
         "256r1_sha256",
         "256r1_sha512",

@@ -7,7 +7,10 @@ draft-irtf-cfrg-rsa-guidance section 7.2; ``ossl_rsa_padding_check_PKCS1_type_2(
 say it. Who has the key can compute that message, and so tell.
 """
 
+from functools import cache
+
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hmac import HMAC
 
 _LENGTHS = 128  # tries for a length that fits
@@ -45,3 +48,15 @@ def message(private_exponent: int, ciphertext: bytes) -> bytes:
         if candidate < most:
             length = candidate
     return synthetic[size - length :]
+
+
+@cache
+def is_done() -> bool:
+    """Whether this OpenSSL does that: found out once, with a key of its own, in a few ms."""
+    key = rsa.generate_private_key(65537, 1024)
+    ciphertext = bytes(127) + b"\1"  # the number 1 has no such padding
+    try:
+        put_out = key.decrypt(ciphertext, padding.PKCS1v15())
+    except ValueError:
+        return False
+    return put_out == message(key.private_numbers().d, ciphertext)

@@ -31,19 +31,23 @@ class Output:
     """Where the output of a function goes: into a buffer of the caller's, or into a new one.
 
     :ivar view: at least as many bytes as the output may have.
+    :ivar spare: a new buffer, with the spare bytes; None of the caller's.
 
     :param into: the caller's, or None.
     :param size: bytes that the output may have.
+    :param spare: bytes that a new buffer has behind it.
     :raises ShortBuffer: the caller's buffer has less room. ``size`` of the error says what is
         needed, and so does that of a Memref.
     """
 
-    __slots__ = ("_into", "view")
+    __slots__ = ("_into", "spare", "view")
 
-    def __init__(self, into: Into | None, size: int) -> None:
+    def __init__(self, into: Into | None, size: int, spare: int = 0) -> None:
         self._into = into
+        self.spare: memoryview | None = None
         if into is None:
-            self.view = memoryview(bytearray(size))
+            self.spare = memoryview(bytearray(size + spare))
+            self.view = self.spare[:size]
             return
         view = room(into)
         if size > len(view):

@@ -10,6 +10,7 @@ from typing import overload
 
 from gentee.abi import gp_crypto as gp
 from gentee.abi.gp import TEE_ERROR_MAC_INVALID, TEE_ERROR_NOT_SUPPORTED, TEE_ERROR_SHORT_BUFFER
+from gentee.crypto.authenc import SPARE
 from gentee.crypto.constant_time import compare_digest
 from gentee.errors import MacInvalid, NotSupported, ShortBuffer
 from gentee.ta.crypto.algorithms import NO_IV, NO_PADDING
@@ -344,16 +345,16 @@ def TEE_AEEncryptFinal(
     found = _authenc(operation)
     blocks, data = found.blocks, view_of(src)
     total = len(blocks) + len(data)
-    output = Output(into, total)
+    output = Output(into, total, SPARE)
     data = output.source(data, not len(blocks))
     context = found.state.check_authenc()
     if blocks.size == 1:
-        rest, dst = data, output.view
+        rest, dst, spare = data, output.view, output.spare
     else:
         done = blocks.feed(context.update_into, data, output.view)
-        rest, dst = blocks.rest(), output.view[done:]
+        rest, dst, spare = blocks.rest(), output.view[done:], None
     context = found.state.check_authenc(gp.TEE_MODE_ENCRYPT)
-    tag = context.encrypt_final(rest, dst, found.digest_length)
+    tag = context.encrypt_final(rest, dst, found.digest_length, spare)
     found.finish()
     return output.result(total), tag
 

@@ -11,9 +11,10 @@ from struct import Struct
 
 from gentee.abi import gp_crypto as gp
 from gentee.abi import optee_ta as abi
-from gentee.crypto.authenc import ShortTag
+from gentee.crypto.authenc import SPARE, ShortTag
 from gentee.crypto.states import CryptState, check_key
 from gentee.errors import BadParameters, BadState, MacInvalid, OutOfMemory, ShortBuffer
+from gentee.ta.client_memory import SHARED
 from gentee.ta.engine.base import PROT_READ, PROT_WRITE
 from gentee.ta.engine.space import BadAddress
 from gentee.ta.svc.cryp_obj import close_object
@@ -283,6 +284,15 @@ class _Output:
         self._in_place = out is not None and not _overlaps(args[1], args[3], size)
         self.out = out if out is not None and self._in_place else memoryview(bytearray(size))
 
+    def spare(self) -> memoryview | None:
+        """The output and SPARE bytes behind it that are the TA's own; None where they are not."""
+        region = self._ta.space.find(self._address) if self._in_place else None
+        if region is None or region.owner == SHARED or region.prot & _RW != _RW:
+            return None
+        start = self._address - region.address
+        end = start + self._size + SPARE
+        return region.memory[start:end] if end <= region.size else None
+
     def put(self) -> None:
         """Have the output where the TA wants it."""
         if not self._in_place:
@@ -314,7 +324,7 @@ def syscall_authenc_enc_final(ta: "UserTa", args: Sequence[int]) -> None:
     room = get_u64(ta, tag_size, cell)
     tag_out = destination(ta, tag_address, room)
     try:
-        tag = context.encrypt_final(output.src, output.out, room)
+        tag = context.encrypt_final(output.src, output.out, room, output.spare())
     except ShortTag as short:
         output.put()
         output.put_size()

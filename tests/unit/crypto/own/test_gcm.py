@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gentee.crypto.own.gcm import GcmDecryption, GcmEncryption
+from gentee.crypto.own.gcm import GcmDecryption, GcmEncryption, GcmKey
 from gentee.crypto.own.gf128 import gcm_multiply
 
 KEY = bytes(range(16))
@@ -61,7 +61,7 @@ def test_encryption(
     if 8 <= len(nonce) <= 128:
         sealed = AESGCM(KEY).encrypt(nonce, all_plain, all_aad)
         assert sealed == b"".join(expected)
-    gcm = GcmEncryption(KEY, nonce)
+    gcm = GcmEncryption(GcmKey(KEY), nonce)
     others = []
     for part, copy in aad:
         if copy:
@@ -110,7 +110,7 @@ def test_decryption(
     valid = not 0 <= wrong_bit < tag_size * 8
     if not valid:
         tag = (int.from_bytes(tag, "big") ^ 1 << wrong_bit).to_bytes(tag_size, "big")
-    gcm = GcmDecryption(KEY, nonce)
+    gcm = GcmDecryption(GcmKey(KEY), nonce)
     others = []
     for part, copy in aad:
         if copy:
@@ -145,7 +145,7 @@ def test_payload_of_no_bytes_ends_a_block_of_additional_data() -> None:
     # Lengths count what was given, so only the hash of the blocks is the same.
     tags = []
     for steps in ((b"abc", None, b"def"), (b"abc", None, None, b"def")):
-        gcm = GcmEncryption(KEY, b"n" * 12)
+        gcm = GcmEncryption(GcmKey(KEY), b"n" * 12)
         for step in steps:
             if step is None:
                 gcm.end_aad()
@@ -160,7 +160,7 @@ def test_payload_of_no_bytes_ends_a_block_of_additional_data() -> None:
     change = gcm_multiply((19 * 8 << 64) ^ (6 * 8 << 64), h)
     tag = (int.from_bytes(expected[1], "big") ^ change).to_bytes(16, "big")
     assert tags == [tag, tag]
-    gcm2 = GcmDecryption(KEY, b"n" * 12)
+    gcm2 = GcmDecryption(GcmKey(KEY), b"n" * 12)
     gcm2.update_aad(b"abc")
     gcm2.end_aad()
     gcm2.update_aad(b"def")
@@ -174,7 +174,7 @@ def test_much_data() -> None:
     aad, plain = bytes(range(251)) * 40, bytes(range(241)) * 900
     sealed = AESGCM(KEY).encrypt(bytes(12), plain, aad)
     cipher, tag = sealed[:-16], sealed[-16:]
-    gcm = GcmEncryption(KEY, bytes(12))
+    gcm = GcmEncryption(GcmKey(KEY), bytes(12))
     gcm.update_aad(aad)
     gcm = gcm.copy()
     out = memoryview(bytearray(plain))  # in place
@@ -182,7 +182,7 @@ def test_much_data() -> None:
     gcm = gcm.copy()
     gcm.update_into(out[100_001:], out[100_001:])
     assert (bytes(out), gcm.final()) == (cipher, tag)
-    back = GcmDecryption(KEY, bytes(12))
+    back = GcmDecryption(GcmKey(KEY), bytes(12))
     back.update_aad(aad)
     back = back.copy()
     back.update_into(out[:100_001], out)

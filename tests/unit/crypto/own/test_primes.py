@@ -4,6 +4,7 @@
 import pytest
 
 from gentee.crypto.own.primes import is_probable_prime, random_below, random_bits, random_prime
+from tests.vector_files import chosen, wycheproof
 
 # Mersenne primes (OEIS A000043), and the prime of P-256 (FIPS 186-4 D.1.2.3)
 PRIMES = [
@@ -48,6 +49,18 @@ def test_prime(number: int) -> None:
 @pytest.mark.parametrize("number", COMPOSITES)
 def test_composite(number: int) -> None:
     assert not is_probable_prime(number)
+
+
+def test_primes_of_wycheproof() -> None:
+    results = set()
+    for _group, test in chosen(wycheproof("primality"), 60):
+        number = int.from_bytes(bytes.fromhex(test["value"]), "big", signed=True)
+        if number <= 1 and test["result"] == "acceptable":
+            continue
+        expected = test["result"] == "valid"
+        assert is_probable_prime(number) is expected, test
+        results.add(expected)
+    assert results == {True, False}
 
 
 def test_small_numbers() -> None:

@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gentee.abi import gp_crypto as gp
 from gentee.abi import optee_ta as abi
@@ -640,3 +641,46 @@ def test_additional_data_comes_first(ta: CryptoTa) -> None:
     assert ta.call(AE_AAD, state, IN, 4) == BAD_STATE
     assert ta.call(AE_AAD, state, IN, 3) == OK
     assert ta.call(AE_UPDATE, state, IN, 1, OUT, SIZE) == OK
+
+
+def test_gcm_at_once_touches_what_it_puts_out(ta: CryptoTa) -> None:
+    """What lies behind the output is as it was, wherever that is; a tag may lie there."""
+    behind = bytes(range(200, 224))
+    end = OUT + PAGES * PAGE
+    state = aes(ta, gp.TEE_ALG_AES_GCM)
+    for size in (0, 1, 16, 100, 5000):
+        data = bytes(range(1, 251)) * 20
+        data = data[:size]
+        for aad in (b"", b"additional", bytes(5000)):
+            sealed = AESGCM(KEY).encrypt(bytes(12), data, aad)
+            for out in (OUT, IN, end - size, end - size - 15, end - size - 16, LENT, LENT + 7):
+                ta.authenc_init(state, bytes(12), 16)
+                ta.authenc_aad(state, aad)
+                ta.write(IN, data)
+                room = min(len(behind), end - out - size) if out > IN else len(behind)
+                ta.write(out + size, behind[:room])
+                ta.put_u64(SIZE, size)
+                ta.put_u64(TAG_SIZE, 16)
+                ta.must(AE_ENC, state, IN, size, out, SIZE, TAG, TAG_SIZE)
+                assert ta.read(out, size) + ta.read(TAG, 16) == sealed
+                assert ta.read(out + size, room) == behind[:room]
+            # The tag right behind the cipher text, as it is sent.
+            ta.authenc_init(state, bytes(12), 16)
+            ta.authenc_aad(state, aad)
+            ta.write(OUT, data)
+            ta.must(AE_ENC, state, OUT, size, OUT, SIZE, OUT + size, TAG_SIZE)
+            assert ta.read(OUT, size + 16) == sealed
+
+
+def test_gcm_with_the_key_of_now(ta: CryptoTa) -> None:
+    """An operation keeps what follows from its key for the next message, and only from that."""
+    handle = ta.key(gp.TEE_TYPE_AES, KEY)
+    state = ta.state(gp.TEE_ALG_AES_GCM, ENCRYPT, handle)
+    for key in (KEY, KEY, KEY[::-1], bytes(32)):
+        found = ta.objects[handle]
+        found.wipe()
+        found._put(gp.TEE_ATTR_SECRET_VALUE, key)
+        ta.authenc_init(state, bytes(12), 16)
+        assert b"".join(ta.authenc_enc_final(state, b"data")) == AESGCM(key).encrypt(
+            bytes(12), b"data", b""
+        )

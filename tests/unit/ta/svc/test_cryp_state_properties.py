@@ -395,3 +395,70 @@ def test_orders_of_gcm(ta: CryptoTa, mode: int, steps: list[tuple[str, int, byte
                 assert model.made + rest == sealed[:whole]
                 assert tag == sealed[whole:][:TAG_SIZE]
                 model.ended = True
+
+
+CCM_AAD, CCM_PAYLOAD = 9, 21  # bytes that come, as the operation is told
+
+
+@pytest.mark.parametrize("mode", [ENCRYPT, DECRYPT])
+@given(steps=steps("init", "aad", "aad", "update", "enc_final", "dec_final", "copy", "rest"))
+def test_orders_of_ccm(ta: CryptoTa, mode: int, steps: list[tuple[str, int, bytes]]) -> None:
+    models = [Model(), Model()]
+    encrypts = mode == ENCRYPT
+    with operations(ta, gp.TEE_ALG_AES_CCM, mode) as states:
+        for name, which, data in steps:
+            state, model = states[which], models[which]
+            if name == "init":
+                ta.authenc_init(state, NONCE, TAG_SIZE, CCM_AAD, CCM_PAYLOAD)
+                model.start()
+                continue
+            if name == "copy":
+                ta.copy(state, states[1 - which])
+                models[which] = copy.copy(models[1 - which])
+                continue
+            if name == "rest":  # of additional data, so that payload is met with more often
+                name, data = "aad", data.ljust(CCM_AAD)[: CCM_AAD - len(model.aad)]
+            if name == "aad":
+                code, made = code_of(partial(ta.authenc_aad, state, data))
+            elif name == "update":
+                code, made = code_of(partial(ta.authenc_update, state, data))
+            elif name == "enc_final":
+                code, made = code_of(partial(ta.authenc_enc_final, state, data))
+            else:
+                code, made = code_of(partial(ta.authenc_dec_final, state, data, bytes(TAG_SIZE)))
+            if not model.started:
+                assert code == BAD_STATE
+                continue
+            if name == ("dec_final" if encrypts else "enc_final"):
+                assert code == BAD_PARAMETERS
+                continue
+            if model.ended:
+                again = name == "dec_final" and not data
+                assert code == (MAC_INVALID if again else BAD_STATE)
+                continue
+            if name == "aad":
+                fits = len(model.aad) + len(data) <= CCM_AAD
+                assert code == (0 if fits else BAD_STATE)
+                model.aad += data if fits else b""
+                continue
+            if len(model.aad) < CCM_AAD or len(model.data) + len(data) > CCM_PAYLOAD:
+                assert code == BAD_STATE
+                continue
+            model.data += data
+            if name == "update":
+                assert code == 0
+                model.made += made
+            elif len(model.data) < CCM_PAYLOAD:
+                # The payload was taken, and what it became was not put out where that is encrypted.
+                assert code == BAD_STATE
+                model.start()
+                ta.authenc_init(state, NONCE, TAG_SIZE, CCM_AAD, CCM_PAYLOAD)
+            elif name == "enc_final":
+                assert code == 0
+                rest, tag = made
+                sealed = AESCCM(KEY, TAG_SIZE).encrypt(NONCE, model.data, model.aad)
+                assert model.made + rest + tag == sealed
+                model.ended = True
+            else:
+                assert code == MAC_INVALID
+                model.ended = True
