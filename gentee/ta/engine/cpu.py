@@ -10,9 +10,11 @@ Some facts about Unicorn's Arm CPUs
 - Floating point traps until CPACR_EL1 (and, in AArch32, FPEXC) allows it.
 - Pointer authentication is undefined at EL0 unless EL3 and EL2, which exist, delegate it. Only the
   instruction key A is switched on, as OP-TEE does; the other ``pac*`` instructions do nothing.
-- Memory is flat as long as the MMU is off. Only page tables can say that branch targets are
-  guarded (bit GP), so :func:`guarded_table` maps 512 GiB onto themselves by 1 GiB blocks. The table
-  is outside what it maps: the TA cannot reach it. Protections stay those of Unicorn's mappings.
+- Memory is flat as long as the MMU is off. What it is on for is told in
+  :mod:`gentee.ta.engine.pages`. The public engine has it on to guard branches alone, with
+  :func:`guarded_table`, which maps 512 GiB onto themselves by 1 GiB blocks. Tables are outside of
+  what they map: the TA cannot reach them. Protections stay those of Unicorn's mappings.
+- The AArch32 CPU runs in the non-secure state, though it starts in the secure one.
 - An exception that nobody hooks ends the run with UC_ERR_EXCEPTION and does not say which.
   UC_HOOK_INTR callbacks get its number.
 - In AArch32 ``yield`` and ``wfe`` end the run as an invalid instruction does, after the program
@@ -37,6 +39,16 @@ class SystemRegister(NamedTuple):
     op2: int
 
 
+class CoprocessorRegister(NamedTuple):
+    """An AArch32 register of coprocessor 15 as the architecture encodes it."""
+
+    crn: int
+    crm: int
+    opc1: int
+    opc2: int
+    is_64: int
+
+
 SCTLR_EL1 = SystemRegister(3, 0, 1, 0, 0)
 CPACR_EL1 = SystemRegister(3, 0, 1, 0, 2)
 TTBR0_EL1 = SystemRegister(3, 0, 2, 0, 0)
@@ -46,7 +58,12 @@ APIAKEYHI_EL1 = SystemRegister(3, 0, 2, 1, 1)
 HCR_EL2 = SystemRegister(3, 4, 1, 1, 0)
 SCR_EL3 = SystemRegister(3, 6, 1, 1, 0)
 
+SCTLR = CoprocessorRegister(1, 0, 0, 0, 0)
+TTBCR = CoprocessorRegister(2, 0, 0, 2, 0)
+TTBR0 = CoprocessorRegister(0, 2, 0, 0, 1)
+
 SCTLR_M = 1 << 0
+TTBCR_EAE = 1 << 31  # the long format; all 4 GiB through TTBR0
 SCTLR_ENIA = 1 << 31
 CPACR_FPEN = 3 << 20
 HCR_RW, HCR_APK, HCR_API = 1 << 31, 1 << 40, 1 << 41
@@ -61,7 +78,7 @@ FPEXC_EN = 1 << 30
 
 PSTATE_BTYPE = 3 << 10
 
-TABLE_ADDRESS = 1 << 40
+TABLE_ADDRESS = 1 << 39
 TABLE_SIZE = 4096
 
 

@@ -15,6 +15,7 @@ Every address that Unicorn is given belongs to a buffer that ``_anchors`` holds 
 """
 
 import ctypes
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ from typing import Any
 
 from gentee.errors import NotSupported, OutOfMemory
 from gentee.ta.engine import cpu as cpus
+from gentee.ta.engine import pages
 from gentee.ta.engine import unicorn_abi as uc
 from gentee.ta.engine.base import AARCH64, ARM, Engine, EngineError, Fault, FaultKind
 
@@ -40,6 +42,21 @@ class uc_arm64_cp_reg(ctypes.Structure):
         ("op0", ctypes.c_uint32),
         ("op1", ctypes.c_uint32),
         ("op2", ctypes.c_uint32),
+        ("val", ctypes.c_uint64),
+    ]
+
+
+class uc_arm_cp_reg(ctypes.Structure):
+    """``struct uc_arm_cp_reg`` of <unicorn/arm.h>."""
+
+    _fields_ = [
+        ("cp", ctypes.c_uint32),
+        ("is64", ctypes.c_uint32),
+        ("sec", ctypes.c_uint32),
+        ("crn", ctypes.c_uint32),
+        ("crm", ctypes.c_uint32),
+        ("opc1", ctypes.c_uint32),
+        ("opc2", ctypes.c_uint32),
         ("val", ctypes.c_uint64),
     ]
 
@@ -182,7 +199,7 @@ class NativeEngine(Engine):
         self.arch = arch
         self.word = cpu.word
         self._anchors: dict[int, object] = {}
-        self._table: object = None
+        self._is_guarded = False
         self._executable: set[int] = set()
         self._is_arm = arch == ARM
         handle = _void_p()
@@ -219,6 +236,10 @@ class NativeEngine(Engine):
         self._add_hook(uc.UC_HOOK_INTR, lib.query_address, ctypes.addressof(self._interrupt))
         self._add_hook(uc.UC_HOOK_INTR, lib.stop_address, None)
         self._to_user_mode()
+        memory = mmap.mmap(-1, pages.SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._tables_memory = (ctypes.c_char * pages.SIZE).from_buffer(memory)
+        self._tables = pages.PageTables(memoryview(memory))
+        self._use_tables()
         self._page_size = self._probe_page_size()
 
     def _check(self, error: int) -> None:
@@ -268,6 +289,40 @@ class NativeEngine(Engine):
             self._write(uc.UC_ARM_REG_FPEXC, cpus.FPEXC_EN)
             self._write(uc.UC_ARM_REG_CPSR, cpus.CPSR_USR)
 
+    def _coprocessor_register(
+        self, name: cpus.CoprocessorRegister, value: int | None = None
+    ) -> int:
+        cell = uc_arm_cp_reg(
+            15, name.is_64, 0, name.crn, name.crm, name.opc1, name.opc2, value or 0
+        )
+        operation = self._lib.reg_read if value is None else self._lib.reg_write
+        self._check(operation(self._uc, uc.UC_ARM_REG_CP_REG, ctypes.addressof(cell)))
+        return int(cell.val)
+
+    def _use_tables(self) -> None:
+        if self._is_arm:
+            self._coprocessor_register(cpus.TTBCR, cpus.TTBCR_EAE)
+            self._coprocessor_register(cpus.TTBR0, pages.ADDRESS)
+        else:
+            self._system_register(cpus.TTBR0_EL1, pages.ADDRESS)
+            self._system_register(cpus.TCR_EL1, cpus.TCR_GUARDED)
+        self._translate_addresses(True)
+
+    def _translate_addresses(self, on: bool) -> None:
+        """Switch the MMU. The tables are there as long as no address of the TA leads to them."""
+        if on:
+            where = ctypes.addressof(self._tables_memory)
+            self._check(self._lib.map_ptr(self._uc, pages.ADDRESS, pages.SIZE, 1, where))
+        else:
+            self._check(self._lib.unmap(self._uc, pages.ADDRESS, pages.SIZE))
+        if self._is_arm:
+            sctlr = self._coprocessor_register(cpus.SCTLR) & ~cpus.SCTLR_M
+            self._coprocessor_register(cpus.SCTLR, sctlr | on)
+        else:
+            sctlr = self._system_register(cpus.SCTLR_EL1) & ~cpus.SCTLR_M
+            self._system_register(cpus.SCTLR_EL1, sctlr | on)
+        self._control(uc.UC_CTL_TLB_FLUSH)
+
     def _probe_page_size(self) -> int:
         """What uc_query answers for UC_QUERY_PAGE_SIZE: the mark of a system call."""
         cell = ctypes.c_uint64()
@@ -284,13 +339,19 @@ class NativeEngine(Engine):
         self._anchors[address] = anchor
         if prot & 4:
             self._executable.add(address)
+            self._set_code(address, memory.nbytes, True)
 
     def unmap(self, address: int, size: int) -> None:
         self._check(self._lib.unmap(self._uc, address, size))
         self._anchors.pop(address, None)
         if address in self._executable:
             self._executable.discard(address)
+            self._set_code(address, size, False)
             self.invalidate()
+
+    def _set_code(self, address: int, size: int, code: bool) -> None:
+        self._tables.set_code(address, size, code=code)
+        self._control(uc.UC_CTL_TLB_FLUSH)
 
     def protect(self, address: int, size: int, prot: int) -> None:
         self._check(self._lib.protect(self._uc, address, size, prot))
@@ -298,32 +359,19 @@ class NativeEngine(Engine):
         self._control(uc.UC_CTL_TLB_FLUSH)
         if prot & 4:
             self._executable.add(address)
+            self._set_code(address, size, True)
         elif address in self._executable:
             self._executable.discard(address)
+            self._set_code(address, size, False)
             self.invalidate()
 
     def invalidate(self) -> None:
         self._control(uc.UC_CTL_TB_FLUSH)
 
     def guard_branches(self) -> None:
-        if self.arch != AARCH64 or self._table is not None:
-            return
-        table = memoryview(bytearray(2 * cpus.TABLE_SIZE))
-        whole = (ctypes.c_char * (2 * cpus.TABLE_SIZE)).from_buffer(table)
-        skip = -ctypes.addressof(whole) % cpus.TABLE_SIZE
-        self._table = whole
-        registers = cpus.guarded_table(table[skip : skip + cpus.TABLE_SIZE])
-        self._check(
-            self._lib.map_ptr(
-                self._uc, cpus.TABLE_ADDRESS, cpus.TABLE_SIZE, 1, ctypes.addressof(whole) + skip
-            )
-        )
-        for register, value in registers:
-            self._system_register(register, value)
-        sctlr = self._system_register(cpus.SCTLR_EL1)
-        self._system_register(cpus.SCTLR_EL1, sctlr | cpus.SCTLR_M)
-        self._control(uc.UC_CTL_TLB_FLUSH)
-        self.invalidate()
+        if not self._is_arm:
+            self._is_guarded = True
+            self._tables.guard()
 
     def record_blocks(self, tell: Callable[[int, bool], None]) -> None:
         self._tell.append(tell)
@@ -392,7 +440,11 @@ class NativeEngine(Engine):
             self._add_hook(uc.UC_HOOK_MEM_INVALID, self._memory_callback, None),
             self._add_hook(uc.UC_HOOK_INTR, self._interrupt_callback, None),
         ]
+        # With flat memory a fault says what it is and where. But guarded branches want the tables.
+        flat = not self._is_guarded
         try:
+            if flat:
+                self._translate_addresses(False)
             while True:
                 registers = self.registers()
                 pc = registers["pc"]
@@ -415,6 +467,8 @@ class NativeEngine(Engine):
         finally:
             for hook in hooks:
                 lib.hook_del(self._uc, hook)
+            if flat:
+                self._translate_addresses(True)
 
     def _fault(self, error: int, interrupts: list[int], accesses: list[int]) -> Fault:
         registers = self.registers()
@@ -422,8 +476,10 @@ class NativeEngine(Engine):
         if interrupts:
             code = self._code(pc)
             kind, address = cpus.exception_kind(
-                self._cpu, interrupts[0], registers, code, self._table is not None
+                self._cpu, interrupts[0], registers, code, self._is_guarded
             )
+            if kind is FaultKind.FETCH_UNMAPPED and code:
+                kind = FaultKind.FETCH_PROTECTED  # the tables have it as no code
             return Fault(kind, address, pc, registers)
         if error in cpus.MEMORY_FAULTS:
             kind = cpus.MEMORY_FAULTS[error]
@@ -469,4 +525,3 @@ class NativeEngine(Engine):
             self._lib.close(self._uc)
             self._uc = None
             self._anchors.clear()
-            self._table = None

@@ -60,6 +60,7 @@ UC_ARM_REG_D0 = 14
 UC_ARM_REG_R0 = 66
 UC_ARM_REG_C1_C0_2 = 111
 UC_ARM_REG_C13_C0_3 = 113
+UC_ARM_REG_CP_REG = 139
 UC_ARM_REG_ESR = 140
 
 # The interrupt number that a UC_HOOK_INTR callback gets: QEMU's EXCP_* of target/arm/cpu.h

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gentee.abi import gp
+from gentee.ta.engine import pages
 from gentee.ta.engine.base import AARCH64, ARM, Fault, FaultKind
 from tests.ta_build import ARCHES
 from tests.ta_run import ENGINES, RunningTa, ta_image
@@ -55,7 +56,7 @@ def test_unmapped(faults: RunningTa, command: int, kind: FaultKind, address: int
     assert (fault.pc == address) if command == JUMP else in_code(faults, fault.pc)
 
 
-@pytest.mark.parametrize("address", [1 << 40, 1 << 60, 0xFFFF_FFFF_FFFF_F000])
+@pytest.mark.parametrize("address", [pages.ADDRESS, 1 << 40, 1 << 60, 0xFFFF_FFFF_FFFF_F000])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_wild_64_bit_addresses(engine: str, address: int) -> None:
     running = RunningTa(ta_image("faults", AARCH64), engine)
