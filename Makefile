@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt bench fuzz soak test-all compatibility clean
+.PHONY: help venv demo test check fmt bench fuzz soak crash test-all compatibility clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1:\2/p' $(MAKEFILE_LIST) | \
@@ -59,7 +59,10 @@ fuzz: $(STAMP) ## the fuzz tests with many more examples
 soak: $(STAMP) ## the tests that run for long
 	@GENTEE_SOAK_SCALE=$${GENTEE_SOAK_SCALE:-1} $(BIN)/python -m pytest -s tests/soak $(PYTEST_ARGS)
 
-test-all: check test fuzz soak bench ## all of the above
+crash: $(STAMP) ## end storage at every system call that writes, and damage many stores
+	@GENTEE_CRASH=all $(BIN)/python -m pytest tests/crash $(JOBS) $(PYTEST_ARGS)
+
+test-all: check test fuzz soak crash bench ## all of the above
 
 compatibility: $(STAMP) ## write the tables of docs/abi.md and docs/compatibility.md anew
 	@$(BIN)/python docs/tables.py

@@ -211,6 +211,8 @@ class State:
             except BaseException:
                 connection.close()
                 raise
+        except CorruptObject as error:
+            raise UserError(f"{self.path}: damaged: {error.detail}", _HINT) from error
         except sqlite3.DatabaseError as error:
             code = _code(error)
             if code == sqlite3.SQLITE_BUSY:
@@ -230,15 +232,15 @@ class State:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
+        connection.text_factory = _text
         self._migrate(connection)
         if self._counter is not None:
             self._counter.attach(connection)
         self._read_floors(connection)
 
     def _read_floors(self, connection: "sqlite3.Connection") -> None:
-        self._floors = dict(connection.execute("SELECT uuid, version FROM versions"))
-        rows = connection.execute("SELECT uuid, version FROM subkey_versions")
-        self._subkey_floors = dict(rows)
+        self._floors = _versions(connection, "versions")
+        self._subkey_floors = _versions(connection, "subkey_versions")
 
     def reload(self) -> None:
         """Much of it was replaced by :meth:`run`."""
@@ -324,9 +326,16 @@ class State:
             except sqlite3.DatabaseError as error:
                 detail = f"{self.path}: {error}"
                 code = _code(error)
-                if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_TOOBIG):
+                if code == sqlite3.SQLITE_FULL:
                     raise StorageNoSpace(detail) from error
-                if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                if code in (
+                    sqlite3.SQLITE_CORRUPT,
+                    sqlite3.SQLITE_NOTADB,
+                    # Nothing here breaks a constraint, or is so long, but what a damaged file has.
+                    sqlite3.SQLITE_CONSTRAINT,
+                    sqlite3.SQLITE_MISMATCH,
+                    sqlite3.SQLITE_TOOBIG,
+                ):
                     raise CorruptObject(detail) from error
                 raise GenericError(detail) from error
             if changes and counter is not None:
@@ -348,7 +357,7 @@ class State:
             rows = connection.execute(
                 "SELECT uuid, name, version, manifest, signer, installed FROM services"
             )
-            return [InstalledService(*row) for row in rows]
+            return [InstalledService(*_typed(row, _SERVICE_TYPES)) for row in rows]
 
         if not self.exists():
             return []
@@ -364,7 +373,7 @@ class State:
             ).fetchone()
             if row is None:
                 raise ItemNotFound("not installed")
-            image: bytes = row[0]
+            image: bytes = _typed(row, (bytes,))[0]
             return image
 
         found: bytes = self._run(select, write=False)
@@ -438,7 +447,7 @@ class State:
             row = connection.execute(
                 "SELECT offset_ms FROM ta_time WHERE uuid = ?", (uuid,)
             ).fetchone()
-            return row[0] if row is not None else None
+            return _typed(row, (int,))[0] if row is not None else None
 
         if not self.exists():
             return None
@@ -453,6 +462,26 @@ class State:
             ),
             write=True,
         )
+
+
+_SERVICE_TYPES = (bytes, str, int, str, str, int)
+
+
+def _text(data: bytes) -> str:
+    """Text of a damaged file need not be text: the row is, whatever it has there."""
+    return data.decode(errors="replace")
+
+
+def _typed(row: "tuple[Any, ...]", types: "tuple[type, ...]") -> "tuple[Any, ...]":
+    """A row of a table whose columns have these types; SQLite gives what a damaged file has."""
+    if not all(map(isinstance, row, types)):
+        raise CorruptObject("a row with values of the wrong types")
+    return row
+
+
+def _versions(connection: "sqlite3.Connection", table: str) -> dict[bytes, int]:
+    rows = connection.execute(f"SELECT uuid, version FROM {table}")
+    return dict(_typed(row, (bytes, int)) for row in rows)
 
 
 _HINT = "gentee leaves it as it is; move it away to start with an empty state"
@@ -481,7 +510,7 @@ def _update_version(
 ) -> int | None:
     """Keep ``version`` if none is higher: check_update_version(). None, or the higher one."""
     row = connection.execute(f"SELECT version FROM {table} WHERE uuid = ?", (uuid,)).fetchone()
-    if row is not None and row[0] > version:
+    if row is not None and _typed(row, (int,))[0] > version:
         floor: int = row[0]
         return floor
     if row is None:

@@ -5,6 +5,7 @@ Each opens, and what of its objects is not what it was is said to be damaged; or
 a reason. Nothing that was never stored comes out.
 """
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -17,9 +18,22 @@ import pytest
 
 from gentee.errors import CorruptObject, ItemNotFound, StorageNotAvailable, TeeError
 from gentee.secure.state import FILE
+from gentee.secure.storage.head import ObjectType
 from gentee.secure.storage.seal import SECRET_FILE
+from gentee.secure.storage.store import REE
 from tests.crash.conftest import ALL
-from tests.crash.script import Kept, Key, Store, findings, found_in, models, names_of, steps
+from tests.crash.script import (
+    KIND,
+    SERVICE,
+    Kept,
+    Key,
+    Store,
+    findings,
+    found_in,
+    models,
+    names_of,
+    steps,
+)
 
 COUNT = 1000 if ALL else 50  # of each kind of store
 _STEPS = 150
@@ -118,14 +132,55 @@ def _look(folder: Path, base: Base) -> str:
         keys = names_of(base.kept)
         wrong = [key for key in keys if not _is_right(store, key, base.kept)]
         if found:
-            return "reported"
-        if not wrong:
-            return "whole"
-        assert not base.counter, f"nobody says that {wrong} are damaged"
-        assert found_in(store, keys) in base.kept
-        return "older"
+            seen = "reported"
+        elif not wrong:
+            seen = "whole"
+        else:
+            assert not base.counter, f"nobody says that {wrong} are damaged"
+            assert found_in(store, keys) in base.kept
+            seen = "older"
+        _use(store, keys)
+        return seen
     finally:
         store.close()
+
+
+def _use(store: Store, keys: set[Key]) -> None:
+    """Go on with a damaged store. An operation fails as one, or has happened."""
+    for area, ta in {key[:2] for key in keys}:
+        slot, numbers = -1, 0
+        with contextlib.suppress(TeeError):
+            while (following := store.objects.after(area, ta, slot)) is not None:
+                slot, lookup = following
+                numbers += 1
+                assert numbers < 1000, "an enumeration without an end"
+                with contextlib.suppress(TeeError):
+                    assert store.objects.at(area, ta, lookup).ta == ta
+        with contextlib.suppress(TeeError):
+            store.objects.lookups(area, ta)
+        with contextlib.suppress(TeeError):
+            store.objects.writes(area)
+    for key in sorted(keys):
+        data = b"after the damage" * 3_000 if key[0] == REE else b"after the damage"
+        with contextlib.suppress(TeeError):
+            stored = store.objects.find(*key)
+            store.objects.write(stored, 3, memoryview(data))
+            store.objects.truncate(stored, 30)
+            store.objects.set_usage(stored, 1)
+        with contextlib.suppress(TeeError):
+            kind = ObjectType(KIND, attrs=b"new")
+            made = store.objects.create(*key, kind, memoryview(data), overwrite=True)
+            out = bytearray(len(data))
+            store.objects.read(made, 0, memoryview(out))
+            assert out == data
+            store.objects.rename(made, b"another name")
+            store.objects.delete(key[0], key[1], b"another name")
+        with contextlib.suppress(TeeError):
+            store.objects.delete(*key)
+    with contextlib.suppress(TeeError):
+        store.state.install(SERVICE, "service", 1 << 20, "{}", bytes(3_000), "signer")
+    with contextlib.suppress(TeeError):
+        findings(store)
 
 
 def _is_right(store: Store, key: Key, kept: list[Kept]) -> bool:

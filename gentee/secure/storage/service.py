@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     Handler = Callable[["Storage", Owner, Request], Words]
 
 _U32 = 0xFFFF_FFFF
+_NO_MORE = (1 << 63) - 1  # a slot that none is behind
 
 
 class _ShortWindow(Exception):
@@ -337,11 +338,15 @@ class Storage:
             lookup = lookups[0]
             enumeration.lookups = lookups[1:]
         else:
-            found = self._store.after(area, ta, slot)
+            try:
+                found = self._store.after(area, ta, slot)
+            except CorruptObject:
+                enumeration.slot = _NO_MORE
+                raise
             if found is None:
                 raise ItemNotFound("no more objects")
             enumeration.slot, lookup = found
-        head = self._store.at(lookup).head
+        head = self._store.at(area, ta, lookup).head
         try:
             words = _what(request, head)
         except _ShortWindow:

@@ -65,6 +65,9 @@ RPMB_BLOCKS = 2 * (128 << 10) // RPMB_BLOCK
 _RPMB_BEFORE_FAT = 2  # RPMB_FS_FAT_START_ADDRESS
 _RPMB_MAX_WRITES = 0xFFFF_FFFF  # then the device takes no more: JESD84-B51 section 6.6.22
 
+# What numbers of objects may be: within SQLite's 64 bits, with those of their chunks.
+_ROWS = range(1, 1 << (62 - ROW_SHIFT))
+
 _PLACE = Struct("<cB16sQ16s")  # "h", area, TA, slot, lookup
 
 
@@ -140,10 +143,14 @@ class _Directory:
         self._at[slot] = (ta, room)
         self._count(ta, 1, room)
 
-    def remove(self, slot: object) -> None:
+    def room_at(self, slot: object, ta: bytes) -> int:
+        """What the object of a TA counts that is in a slot."""
+        return self._at[slot][1] if isinstance(slot, int) and self.has(slot, ta) else 0
+
+    def remove(self, slot: object, ta: bytes) -> None:
         """There is none any more. A damaged object has whatever there is for a slot."""
-        if isinstance(slot, int) and slot in self._at:
-            ta, room = self._at.pop(slot)
+        if isinstance(slot, int) and self.has(slot, ta):
+            _ta, room = self._at.pop(slot)
             self._count(ta, -1, -room)
             heapq.heappush(self._free, slot)
 
@@ -211,6 +218,7 @@ class ObjectStore:
             # What is damaged is found when the object is wanted: its head says where it belongs.
             if (
                 area in (REE, RPMB)
+                and isinstance(ta, bytes)
                 and isinstance(slot, int)
                 and isinstance(room, int)
                 and 0 <= slot < _MAX_SLOTS
@@ -263,10 +271,12 @@ class ObjectStore:
     def _load(self, columns: "tuple[Any, ...]") -> StoredObject:
         row, area, ta, slot, room, seal, lookup, head = columns
         if not (
-            area in (REE, RPMB)
+            row in _ROWS
+            and area in (REE, RPMB)
             and isinstance(slot, int)
             and 0 <= slot < _MAX_SLOTS
             and isinstance(room, int)
+            and 0 <= room < _MAX_SLOTS
             and all(isinstance(blob, bytes) for blob in (ta, seal, lookup, head))
         ):
             raise CorruptObject("an object of the wrong form")
@@ -275,7 +285,10 @@ class ObjectStore:
         return found
 
     def after(self, area: int, ta: bytes, slot: int) -> "tuple[int, bytes] | None":
-        """The slot and what is found by ``lookup``: of the TA's first object behind a slot."""
+        """The slot and what is found by ``lookup``: of the TA's first object behind a slot.
+
+        :raises CorruptObject: the directory is damaged, and what follows cannot be told.
+        """
 
         def select(connection: "sqlite3.Connection") -> "tuple[int, bytes] | None":
             row: tuple[int, bytes] | None = connection.execute(
@@ -283,6 +296,8 @@ class ObjectStore:
                 "ORDER BY slot LIMIT 1",
                 (area, ta, slot),
             ).fetchone()
+            if row is not None and not (isinstance(row[0], int) and row[0] > slot):
+                raise CorruptObject("the directory of objects is damaged")
             return row
 
         found: tuple[int, bytes] | None = self._run(select)
@@ -298,17 +313,20 @@ class ObjectStore:
 
         def select(connection: "sqlite3.Connection") -> list[bytes]:
             rows = connection.execute(
-                "SELECT lookup FROM objects WHERE area = ? AND ta = ? AND slot >= 0 ORDER BY slot",
-                (area, ta),
+                "SELECT lookup FROM objects WHERE area = ? AND ta = ? AND slot >= 0 "
+                "ORDER BY slot LIMIT ?",
+                (area, ta, RPMB_BLOCKS),
             )
             return [lookup for (lookup,) in rows if lookup != nameless]
 
         found: list[bytes] = self._run(select)
         return found
 
-    def at(self, lookup: bytes) -> StoredObject:
-        """The object that :meth:`after` found; raises as :meth:`find` does."""
+    def at(self, area: int, ta: bytes, lookup: bytes) -> StoredObject:
+        """The object of a TA that :meth:`after` found; raises as :meth:`find` does."""
         found: StoredObject = self._run(lambda connection: self._find(connection, lookup))
+        if (found.area, found.ta) != (area, ta):  # a damaged index led to another TA's
+            raise CorruptObject("the directory of objects is damaged")
         return found
 
     def create(
@@ -336,9 +354,9 @@ class ObjectStore:
 
         def insert(
             connection: "sqlite3.Connection",
-        ) -> "tuple[StoredObject, tuple[int, int] | None]":
+        ) -> "tuple[StoredObject, tuple[int, object] | None]":
             old = connection.execute(
-                "SELECT id, slot, room FROM objects WHERE lookup = ?", (lookup,)
+                "SELECT id, slot FROM objects WHERE lookup = ?", (lookup,)
             ).fetchone()
             if old is not None and not overwrite:
                 raise AccessConflict("there is an object of this name")
@@ -354,8 +372,11 @@ class ObjectStore:
                 else:
                     _delete_rows(connection, old[0])
             seal = os.urandom(SEAL_SIZE)
-            (row,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM objects").fetchone()
-            if row >= 1 << (62 - ROW_SHIFT):
+            (row,) = connection.execute(
+                "SELECT coalesce(max(id), 0) + 1 FROM objects WHERE id BETWEEN ? AND ?",
+                (_ROWS[0], _ROWS[-1]),
+            ).fetchone()
+            if row not in _ROWS:
                 raise StorageNoSpace("no numbers for objects are left")
             made = StoredObject(area, ta, row, slot, 0, lookup, self._keys.sealer(ta, seal))
             head = Head(name, kind, now)
@@ -375,14 +396,15 @@ class ObjectStore:
             )
             made.head = head
             self._count_write(connection, area, head.optee_size)
-            return made, (None if old is None else (old[1], old[2]))
+            return made, old
 
         made, old = self._run(insert, write=True)
+        old_room = 0 if old is None else directory.room_at(old[1], ta)
         directory.put(made.slot, ta, made.room)
-        if old is not None and made.slot != old[0]:
-            directory.remove(old[0])
-        if old is not None and keep:
-            directory.without_slot(ta, old[1])
+        if old is not None and made.slot != old[1]:
+            directory.remove(old[1], ta)
+        if keep:
+            directory.without_slot(ta, old_room)
         created: StoredObject = made
         return created
 
@@ -395,9 +417,9 @@ class ObjectStore:
         directory = self._areas[area]
         lookup = self._keys.lookup(area, ta, name)
 
-        def delete(connection: "sqlite3.Connection") -> tuple[int, int]:
+        def delete(connection: "sqlite3.Connection") -> object:
             row = connection.execute(
-                "SELECT id, slot, room FROM objects WHERE lookup = ?", (lookup,)
+                "SELECT id, slot FROM objects WHERE lookup = ?", (lookup,)
             ).fetchone()
             if row is None:
                 raise ItemNotFound("no such object")
@@ -408,10 +430,11 @@ class ObjectStore:
             else:
                 _delete_rows(connection, row[0])
             self._count_write(connection, area, RPMB_BLOCK)
-            return row[1], row[2]
+            return row[1]
 
-        slot, room = self._run(delete, write=True)
-        directory.remove(slot)
+        slot = self._run(delete, write=True)
+        room = directory.room_at(slot, ta)
+        directory.remove(slot, ta)
         if keep:
             directory.without_slot(ta, room)
 
@@ -555,23 +578,29 @@ class ObjectStore:
 
     def _count_write(self, connection: "sqlite3.Connection", area: int, size: int) -> None:
         """As the counter of authenticated writes of an RPMB: by one for each block."""
-        writes = -(-size // RPMB_BLOCK) or 1 if area == RPMB else 1
+        if area != RPMB:  # it has none, and each page that is changed costs its time
+            return
+        writes = -(-size // RPMB_BLOCK) or 1
         (count,) = connection.execute(
             "INSERT INTO storage_areas VALUES (?, ?) "
             "ON CONFLICT (area) DO UPDATE SET writes = writes + excluded.writes RETURNING writes",
             (area, writes),
         ).fetchone()
-        if area == RPMB and count > _RPMB_MAX_WRITES:
+        if count > _RPMB_MAX_WRITES:
             raise StorageNotAvailable("the write counter of the RPMB is at its end")
 
     def writes(self, area: int) -> int:
-        """How many writes an area has seen."""
+        """How many writes an area has seen; 0 for one that does not count them."""
 
         def select(connection: "sqlite3.Connection") -> int:
             row = connection.execute(
                 "SELECT writes FROM storage_areas WHERE area = ?", (area,)
             ).fetchone()
-            return row[0] if row is not None else 0
+            if row is None:
+                return 0
+            if not isinstance(row[0], int):
+                raise CorruptObject("the counter of writes is damaged")
+            return row[0]
 
         count: int = self._run(select)
         return count
@@ -618,7 +647,7 @@ class ObjectStore:
 
         def delete(connection: "sqlite3.Connection") -> "tuple[Any, ...] | None":
             found: tuple[Any, ...] | None = connection.execute(
-                "SELECT area, slot, ta, room FROM objects WHERE id = ?", (row,)
+                "SELECT area, ta, slot FROM objects WHERE id = ?", (row,)
             ).fetchone()
             if found is not None and keep:
                 connection.execute(
@@ -630,9 +659,12 @@ class ObjectStore:
 
         found = self._run(delete, write=True)
         if found is not None and found[0] in (REE, RPMB):
-            self._areas[found[0]].remove(found[1])
+            area, ta, slot = found
+            directory = self._areas[area]
+            room = directory.room_at(slot, ta)
+            directory.remove(slot, ta)
             if keep:
-                self._areas[found[0]].without_slot(found[2], found[3])
+                directory.without_slot(ta, room)
 
     def reset(self) -> None:
         """Everything is to be found anew, by who comes next: the state has been replaced."""
@@ -653,10 +685,11 @@ def _sealed(stored: StoredObject, head: Head) -> bytearray:
 
 
 def _delete_rows(connection: "sqlite3.Connection", row: int) -> None:
-    rows = first_row(row)
-    connection.execute(
-        "DELETE FROM object_chunks WHERE id >= ? AND id < ?", (rows, rows + (1 << ROW_SHIFT))
-    )
+    if row in _ROWS:
+        rows = first_row(row)
+        connection.execute(
+            "DELETE FROM object_chunks WHERE id >= ? AND id < ?", (rows, rows + (1 << ROW_SHIFT))
+        )
     connection.execute("DELETE FROM objects WHERE id = ?", (row,))
 
 

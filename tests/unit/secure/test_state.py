@@ -494,3 +494,68 @@ def test_killed_while_it_installs(folder: Path) -> None:
         assert state.floor(b"1" * 16) == row.version
         version = row.version
         state.close()
+
+
+# Values that a damaged file has
+
+
+def damaged(state: State, statement: str) -> State:
+    """After a change that SQLite would not let pass."""
+    state.close()
+    connection = sqlite3.connect(state.path)
+    with connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(statement)
+    connection.close()
+    return State(state.folder)
+
+
+@pytest.mark.parametrize("table", ["versions", "subkey_versions"])
+@pytest.mark.parametrize("what", ["version = 'text'", "version = 1.5", "uuid = 7"])
+def test_damaged_versions(state: State, table: str, what: str) -> None:
+    """Which versions there were cannot be told: it is refused, as a version could go down."""
+    state.admit(ONE, 2, ((TWO, 3),))
+    state = damaged(state, f"UPDATE {table} SET {what}")
+    with pytest.raises(UserError, match="damaged: a row with values of the wrong types"):
+        state.open()
+    state.close()
+
+
+@pytest.mark.parametrize(
+    "what", ["uuid = 7", "name = x'00'", "version = 'text'", "manifest = x'00'", "signer = x'00'"]
+)
+def test_damaged_services(state: State, what: str) -> None:
+    install(state)
+    state = damaged(state, f"UPDATE services SET {what}")
+    with pytest.raises(CorruptObject):
+        state.services()
+    state.close()
+
+
+def test_damaged_texts_and_images(state: State) -> None:
+    install(state)
+    state = damaged(state, "UPDATE services SET image = 5, name = CAST(x'61ff' AS TEXT)")
+    assert [row.name for row in state.services()] == ["a\N{REPLACEMENT CHARACTER}"]
+    with pytest.raises(CorruptObject):
+        state.image(ONE)
+    state.close()
+
+
+def test_a_damaged_time(state: State) -> None:
+    state.set_ta_time(ONE, 5)
+    state = damaged(state, "UPDATE ta_time SET offset_ms = 'text'")
+    with pytest.raises(CorruptObject):
+        state.ta_time(ONE)
+    state.set_ta_time(ONE, 6)
+    assert state.ta_time(ONE) == 6
+    state.close()
+
+
+def test_a_constraint_of_a_damaged_file(state: State) -> None:
+    """Only damage breaks one."""
+    install(state)
+    with pytest.raises(CorruptObject):
+        state.run(
+            lambda connection: connection.execute("INSERT INTO versions VALUES (?, 1)", (ONE,)),
+            write=True,
+        )

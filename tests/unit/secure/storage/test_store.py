@@ -59,6 +59,26 @@ class Kept:
         self.start()
         return rows
 
+    def behind_the_index(self, statement: str) -> None:
+        """The same, while the index of slots stays what it was."""
+        name = "name = 'object_slots'"
+        ((root, text),) = self.sql(f"SELECT rootpage, sql FROM sqlite_master WHERE {name}")
+        self._schema(f"DELETE FROM sqlite_master WHERE {name}")
+        self.sql(statement)
+        self._schema(
+            "INSERT INTO sqlite_master VALUES ('index', 'object_slots', 'objects', ?, ?)",
+            root, text,
+        )  # fmt: skip
+
+    def _schema(self, statement: str, *values: object) -> None:
+        self.state.close()
+        connection = sqlite3.connect((self.folder or Path()) / FILE)
+        connection.execute("PRAGMA writable_schema = ON")
+        with connection:
+            connection.execute(statement, values)
+        connection.close()
+        self.start()
+
 
 @pytest.fixture
 def kept(folder: Path) -> Iterator[Kept]:
@@ -324,6 +344,62 @@ def test_damaged_rows(kept: Kept, column: str, value: object) -> None:
     for name in (b"a", b"b", b"c"):
         store.delete(REE, TA, name)
     assert store.after(REE, TA, -1) is None or column in ("lookup", "slot")
+
+
+@pytest.mark.parametrize("row", [-5, 0, 1 << 42, (1 << 63) - 1])
+def test_damaged_numbers(kept: Kept, row: int) -> None:
+    """A row's number that no object has: chunks would have none in 64 bits."""
+    for name in (b"a", b"b", b"c"):
+        create(kept.store, name, name * 5)
+    kept.sql("UPDATE objects SET id = ? WHERE slot = 1", row)
+    store = kept.store
+    with pytest.raises(CorruptObject):
+        store.find(REE, TA, b"b")
+    create(store, b"d", b"more")
+    store.delete(REE, TA, b"b")
+    store.delete_row(row)
+    assert store.after(REE, TA, 0) == (2, store.find(REE, TA, b"c").lookup)
+    for name, data in ((b"a", b"a" * 5), (b"c", b"c" * 5), (b"d", b"more")):
+        assert content(store, store.find(REE, TA, name)) == data
+    assert store.find(REE, TA, b"d").slot == 3
+
+
+def test_a_damaged_index(kept: Kept) -> None:
+    """SQLite returns the rows that an index names: another TA's, in any order, of any type."""
+    create(kept.store, b"a", b"mine")
+    theirs = kept.store.create(REE, OTHER, b"b", KIND, memoryview(b"theirs"))
+    swap = f"UPDATE objects SET ta = CASE ta WHEN x'{TA.hex()}' THEN x'{OTHER.hex()}'"
+    swap += f" ELSE x'{TA.hex()}' END"
+    kept.sql(swap)
+    kept.behind_the_index(swap)
+    store = kept.store
+    found = store.after(REE, TA, -1)
+    assert found == (1, theirs.lookup)
+    with pytest.raises(CorruptObject):
+        store.at(REE, TA, found[1])
+    assert content(store, store.find(REE, TA, b"a")) == b"mine"
+
+
+@pytest.mark.parametrize("slot", ["text", b"bytes", 2.5])
+def test_enumeration_of_damaged_slots(kept: Kept, slot: object) -> None:
+    create(kept.store, b"a")
+    create(kept.store, b"b")
+    kept.sql("UPDATE objects SET slot = ? WHERE slot = 1", slot)
+    store = kept.store
+    assert store.after(REE, TA, -1) == (0, store.find(REE, TA, b"a").lookup)
+    with pytest.raises(CorruptObject):
+        store.after(REE, TA, 0)
+
+
+def test_text_that_is_none(kept: Kept) -> None:
+    """It costs its own object, and not the start."""
+    create(kept.store, b"a", b"data")
+    create(kept.store, b"b", b"data")
+    for column in ("ta", "lookup", "head"):
+        kept.sql(f"UPDATE objects SET {column} = CAST(x'{'ff' * 16}' AS TEXT) WHERE slot = 1")
+        assert content(kept.store, kept.store.find(REE, TA, b"a")) == b"data"
+        with pytest.raises((CorruptObject, ItemNotFound)):
+            kept.store.find(REE, TA, b"b")
 
 
 def test_checks(kept: Kept) -> None:
