@@ -32,6 +32,8 @@ $(STAMP): pyproject.toml
 		exit 1; }
 	@echo 'Setting up $(VENV) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# A confined service cannot keep the byte code of what it imports, and would make it anew each time.
+	@$(BIN)/python -m compileall -q gentee
 	@touch $@
 
 demo: $(STAMP) ## run a TEE and a client, with a word on each step
