@@ -14,6 +14,7 @@ from gentee.abi.optee_ta import (
     TA_FLAG_INSTANCE_KEEP_ALIVE,
     TA_FLAG_INSTANCE_KEEP_CRASHED,
     TA_FLAG_MULTI_SESSION,
+    TA_FLAG_SECURE_DATA_PATH,
     TA_FLAG_SINGLE_INSTANCE,
 )
 from gentee.secure import images
@@ -30,8 +31,8 @@ from tests.ta_run import (
 
 # tests/tas/actor.c, by what becomes of its instances
 MULTI, SINGLE, SESSIONS, ALIVE, CRASHED, NO_CREATE, OTHER = range(0x10, 0x17)
-# tests/tas/memory.c: with one instance, and one for each session
-MEMORY, MEMORY2, MEMORY_MULTI = range(0x20, 0x23)
+# tests/tas/memory.c: with one instance, one for each session, and one for protected memory
+MEMORY, MEMORY2, MEMORY_MULTI, MEMORY_PROTECTED = range(0x20, 0x24)
 # What the linker and the loader have to do with
 LINKED, TLS, TLS_LIBRARY, LEGACY, HELLO, BIG, DEEP, PLUGIN = range(0x30, 0x38)
 BRANCHES = 0x38  # of 64 bits only
@@ -100,6 +101,8 @@ def all_of(arch: str) -> Path:
     for number in MEMORY, MEMORY2:
         install(folder, number, "memory", arch)
     install(folder, MEMORY_MULTI, "memory", arch, "-DFLAGS=0")
+    flags = _SHARED | TA_FLAG_SECURE_DATA_PATH
+    install(folder, MEMORY_PROTECTED, "memory", arch, f"-DFLAGS={flags}")
     install(folder, BIG, "memory", arch, "-DFLAGS=0", f"-DBSS={BIG_BSS}")
     install(folder, DEEP, "memory", arch, "-DFLAGS=0", f"-DSTACK={DEEP_STACK}")
     install(folder, HELLO, "hello", arch)

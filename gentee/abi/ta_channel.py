@@ -93,6 +93,10 @@ R_REFUSED = 2  # no memory to call the TA's entry point: the result's origin is 
 
 NULL_KEY = 0  # a NULL memory reference
 WINDOW_KEY = 1  # the window that registered memory is copied through
+# With a key, for TAs of OP-TEE: whose the bytes are, where they are not the normal world's.
+KEY_PROTECTED = 1 << 32  # of a secure data path
+KEY_SECURE = 1 << 33  # another service's
+KEY_MASK = (1 << 32) - 1
 
 # The request block: words of its own, so that those of the command stay as they are. Request:
 Q_BLOCK = 128  # its first word
@@ -104,7 +108,11 @@ Q_TIMEOUT = 132  # milliseconds until the called service is asked to end, 2**32 
 Q_UNMASKED = 133  # a cancellation of the caller's own command goes on to the called one
 Q_UUID = 134  # two words: 16 bytes as they are
 Q_PARAM_TYPES = 136
-Q_PARAMS = 137  # four times a, b, c: value a, b, -; memref offset, size, 1 or 0 for NULL
+Q_PARAMS = 137  # four times a, b, c: value a, b, -; memref offset, size, Q_GIVEN or 0 for NULL
+# The third word of a memref is Q_GIVEN, with one of the others where it is no service's own memory.
+Q_GIVEN = 1
+Q_NORMAL = 2  # a client's, of the normal world
+Q_PROTECTED = 4  # of a secure data path
 Q_SECONDS = 137  # of a time; 64 bits, for it may overflow what TEE_Time holds
 Q_MILLIS = 138
 Q_SIZE = 149

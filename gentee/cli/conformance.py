@@ -330,6 +330,10 @@ def _run_options(given: "Given", jobs: int) -> list[str]:
         raise XTEST.error("where are its TAs?", "--ta-dir DIR: a folder with UUID.ta files")
     if jobs > 1 and _names_one_of(words, ("--state", "--counter")):
         raise XTEST.error("a state is one TEE's at a time", "leave out --jobs or --state")
+    from gentee.cli.tee_options import service_folder
+
+    for folder in given.all("--ta-dir"):
+        service_folder(folder)
     options = [word for folder in given.all("--ta-dir") for word in ("--ta-dir", folder)]
     if not _names_one_of(words, ("--tee", "--manifest", "--allow-net")):
         options += ["--allow-net", "loopback"]

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gentee.cli.options import Command, Option
+from gentee.cli.options import USAGE_STATUS, Command, Option
 from gentee.cli.run import check_machine
 from gentee.cli.tee_options import TEE_OPTIONS, Settings
 from gentee.device.state_dir import DEFAULT_NAME, check_name, folder_of, own_state
@@ -124,7 +124,11 @@ def _ready_fd(text: str) -> int:
         fd = int(text)
         os.fstat(fd)
     except (ValueError, OverflowError, OSError):
-        raise UserError(f"--ready-fd {text}: not an open descriptor") from None
+        raise UserError(
+            f"--ready-fd {text}: not an open descriptor",
+            "such as: gentee serve --ready-fd 3 keys 3>&1",
+            USAGE_STATUS,
+        ) from None
     os.set_inheritable(fd, False)
     return fd
 

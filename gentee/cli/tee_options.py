@@ -23,6 +23,7 @@ LOG_LEVELS = ("error", "info", "debug", "flow")  # as in gentee.core.host, from 
 
 LEAST_MEMORY = 16  # MiB: the interpreter's own, and some room
 MOST_MEMORY = (1 << 20) - 1
+MOST_PROTECTED_MEMORY = 1024  # MiB
 MOST_CPU = 999_999_999  # seconds
 
 SOFT = "soft"  # the driver of a device that nobody chose one for; the one that keeps a state
@@ -97,6 +98,17 @@ TEE_OPTIONS = [
         "the .ta files are found anyway",
         metavar="DIR",
         repeat=True,
+    ),
+    Option(
+        "--protected-memory",
+        "MiB of memory for the secure data path, which clients allocate from "
+        "/dev/dma_heap/protected,secure-video and never see; by default none",
+        metavar="MIB",
+    ),
+    Option(
+        "--tpm-event-log",
+        "a file with what firmware measured, which services may ask for; by default there is none",
+        metavar="FILE",
     ),
     Option(
         "--pseudo-ta",
@@ -292,10 +304,13 @@ def _own_options(given: "Given") -> dict[str, object]:
         options["allow_net"] = _network_rules(given.all("--allow-net"))
     if given.has("--plugin-dir"):
         options["plugin_dirs"] = [plugin_folder(folder) for folder in given.all("--plugin-dir")]
+    if given.has("--protected-memory"):
+        options["protected_memory"] = _protected_memory(given.value("--protected-memory", ""))
     for flag, name in (
         ("--ta-enc-key", "ta_enc_key"),
         ("--ta-class-key", "ta_class_key"),
         ("--huk", "huk"),
+        ("--tpm-event-log", "tpm_event_log"),
     ):
         if given.has(flag):
             options[name] = given.value(flag, "")
@@ -307,6 +322,17 @@ def _own_options(given: "Given") -> dict[str, object]:
         if given.has(flag):
             options[name] = True
     return options
+
+
+def _protected_memory(text: str) -> int:
+    """MiB."""
+    is_number = text.isascii() and text.isdigit()
+    if not is_number or not 1 <= int(text) <= MOST_PROTECTED_MEMORY:
+        raise _wrong(
+            f"--protected-memory {text}: not a number of MiB from 1 to {MOST_PROTECTED_MEMORY}",
+            "such as: --protected-memory 16",
+        )
+    return int(text)
 
 
 def _folder_inside(state: str, number: int) -> str:
@@ -386,13 +412,16 @@ def service_limits(memory: str, cpu: str) -> dict[str, object]:
             raise UserError(
                 f"--memory-limit {memory}: not a number of MiB from {LEAST_MEMORY} up",
                 "such as: --memory-limit 128",
+                USAGE_STATUS,
             )
         limits["memory_limit"] = int(memory)
     if cpu:
         whole, _, part = cpu.partition(".")
         if not (whole + part).isdecimal() or len(cpu) > 9:
             raise UserError(
-                f"--cpu-limit {cpu}: not a number of seconds", "such as: --cpu-limit 5; 0 for none"
+                f"--cpu-limit {cpu}: not a number of seconds",
+                "such as: --cpu-limit 5; 0 for none",
+                USAGE_STATUS,
             )
         limits["cpu_limit"] = float(cpu)
     return limits

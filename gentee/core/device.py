@@ -101,8 +101,17 @@ class DeviceRegistry:
         self._lock = threading.Lock()  # protects _devices
 
     def tee_device_register(self, desc: TeeDesc) -> TeeDevice:
-        """Make a device of ``desc`` under the lowest free name; ENOMEM when all 16 are taken."""
+        """Make a device of ``desc`` under the lowest free name; ENOMEM when all 16 are taken.
+
+        That of a heap has the heap's name.
+        """
         device = TeeDevice(desc)
+        if desc.is_heap and desc.heap is not None:
+            device.name = desc.heap.name
+            with self._lock:
+                self._devices[device.name] = device
+            device.registered(True)
+            return device
         prefix = "teepriv" if desc.privileged else "tee"
         with self._lock:
             for number in range(TEE_NUM_DEVICES // 2):
@@ -130,7 +139,8 @@ class DeviceRegistry:
         return self._devices.get(name)
 
     def all(self) -> list[TeeDevice]:
-        """Clients' devices first, each kind by number."""
+        """Clients' devices first, each kind by number, heaps last."""
         return sorted(
-            self._devices.values(), key=lambda d: (d.desc.privileged, len(d.name), d.name)
+            self._devices.values(),
+            key=lambda d: (d.desc.is_heap, d.desc.privileged, len(d.name), d.name),
         )

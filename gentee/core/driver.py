@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gentee.core.device import TeeDevice
     from gentee.core.host import Host
     from gentee.core.params import TeeParam
+    from gentee.core.protected_memory import ProtectedHeap
     from gentee.core.shm import TeeShm, TeeShmPool
     from gentee.core.trusted_services import LoadTsArg, TsInfo
 
@@ -88,6 +89,8 @@ class TeeDesc:
     :param privileged: a ``teeprivN`` device, for a supplicant.
     :param shm: the memory that the driver needs.
     :param pool: allocates shared memory itself, for a driver with needs of its own.
+    :param heap: protected memory that can be registered here.
+    :param is_heap: it is the device of that heap itself, and no TEE.
     :param takes_ubuf: whether UBUF parameters are understood; otherwise they are EINVAL.
     :param takes_objref: likewise OBJREF parameters.
     :param max_contexts: open files at once; more are ENOMEM.
@@ -95,8 +98,8 @@ class TeeDesc:
     """
 
     __slots__ = (
-        "gen_caps", "impl_caps", "impl_id", "max_contexts", "max_sessions", "name", "ops", "pool",
-        "privileged", "revision", "shm", "takes_objref", "takes_ubuf",
+        "gen_caps", "heap", "impl_caps", "impl_id", "is_heap", "max_contexts", "max_sessions",
+        "name", "ops", "pool", "privileged", "revision", "shm", "takes_objref", "takes_ubuf",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +113,8 @@ class TeeDesc:
         privileged: bool = False,
         shm: ShmNeeds | None = None,
         pool: "TeeShmPool | None" = None,
+        heap: "ProtectedHeap | None" = None,
+        is_heap: bool = False,
         takes_ubuf: bool = False,
         takes_objref: bool = False,
         max_contexts: int = 65536,
@@ -123,6 +128,8 @@ class TeeDesc:
         self.privileged = privileged
         self.shm = shm if shm is not None else ShmNeeds()
         self.pool = pool
+        self.heap = heap
+        self.is_heap = is_heap
         self.takes_ubuf = takes_ubuf
         self.takes_objref = takes_objref
         self.max_contexts = max_contexts

@@ -35,6 +35,12 @@ TEE_SHM_NO_READ = 1 << 17
 TEE_SHM_NO_WRITE = 1 << 18
 TEE_SHM_LIMITED = TEE_SHM_NO_READ | TEE_SHM_NO_WRITE
 
+# Whose the bytes are, where they are no client's: of a secure data path (gentee.device.heap), or a
+# service's that passes them on. What has neither is the normal world's.
+TEE_SHM_PROTECTED = 1 << 19
+TEE_SHM_SECURE = 1 << 20
+TEE_SHM_NOT_NORMAL = TEE_SHM_PROTECTED | TEE_SHM_SECURE
+
 
 class Backing(ABC):
     """Bytes that are not ours to map: memory of a client, or a file that may change its size."""

@@ -13,6 +13,7 @@ from gentee.core.shm import (
     TEE_SHM_DYNAMIC,
     TEE_SHM_NO_READ,
     TEE_SHM_NO_WRITE,
+    TEE_SHM_PROTECTED,
     TEE_SHM_USER_MAPPED,
     Backing,
     TeeShm,
@@ -150,8 +151,17 @@ def register_fd(ctx: TeeContext, task: Task, fd: int) -> TeeShm:
     """TEE_IOC_SHM_REGISTER_FD: the file of the caller's descriptor, from its start to its end."""
     if not 0 <= fd < 1 << 31:
         raise OSError(errno.EBADF, "fd")
-    own = task.get_fd(fd)
     flags = TEE_SHM_DYNAMIC | TEE_SHM_DMA_BUF
+    if ctx.teedev.desc.heap is not None:
+        found = ctx.teedev.desc.heap.open(task.link(fd))
+        if found is not None:
+            own, size = found
+            try:
+                return tee_shm_register(ctx, size, flags | TEE_SHM_PROTECTED, fd=own)
+            except BaseException:
+                os.close(own)
+                raise
+    own = task.get_fd(fd)
     try:
         # Memory files only (memfds, files of a tmpfs). Any other file system may be one that never
         # answers, or that the client itself serves (FUSE): not even its fstat is asked.

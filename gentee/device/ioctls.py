@@ -12,6 +12,7 @@ import errno
 from collections.abc import Callable
 from struct import Struct
 
+from gentee.abi.dma_heap import DMA_HEAP_IOCTL_ALLOC
 from gentee.abi.gentee_tee import (
     TEE_IOC_GET_TS_LIST,
     TEE_IOC_LOAD_TS,
@@ -97,6 +98,12 @@ def need(ctx: TeeContext, operation: str) -> None:
         raise OSError(errno.EINVAL, operation)
 
 
+def need_tee(ctx: TeeContext) -> None:
+    """ENOTTY on a heap of protected memory, which is no TEE."""
+    if ctx.teedev.desc.is_heap:
+        raise OSError(errno.ENOTTY, "a heap")
+
+
 def check_num_params(fixed: Struct, num_params: int, buf_len: int) -> None:
     if fixed.size + PARAM_SIZE * num_params != buf_len:
         raise OSError(errno.EINVAL, "num_params")
@@ -105,6 +112,7 @@ def check_num_params(fixed: Struct, num_params: int, buf_len: int) -> None:
 def tee_ioctl_version(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> int:
+    need_tee(ctx)
     door.write_memory(task.tid, ((uarg, ctx.teedev.version_data),))
     return 0
 
@@ -123,6 +131,7 @@ def settled(door: "Answers", make_shm: Callable[[], TeeShm]) -> TeeShm:
 def tee_ioctl_shm_alloc(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
+    need_tee(ctx)
     size, flags, _id = TEE_IOCTL_SHM_ALLOC_DATA.unpack(
         task.read(uarg, TEE_IOCTL_SHM_ALLOC_DATA.size)
     )
@@ -141,6 +150,7 @@ def tee_ioctl_shm_alloc(
 def tee_ioctl_shm_register(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
+    need_tee(ctx)
     addr, length, flags, _id = TEE_IOCTL_SHM_REGISTER_DATA.unpack(
         task.read(uarg, TEE_IOCTL_SHM_REGISTER_DATA.size)
     )
@@ -158,6 +168,7 @@ def tee_ioctl_shm_register(
 def tee_ioctl_shm_register_fd(
     door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
 ) -> None:
+    need_tee(ctx)
     fd, _size, flags, _id = TEE_IOCTL_SHM_REGISTER_FD_DATA.unpack(
         task.read(uarg, TEE_IOCTL_SHM_REGISTER_FD_DATA.size)
     )
@@ -310,6 +321,14 @@ def tee_ioctl_supp_send(
     return 0
 
 
+def _dma_heap_ioctl_allocate(
+    door: "Answers", notify_id: int, task: Task, ctx: TeeContext, uarg: int
+) -> int | None:
+    from gentee.device.heap import dma_heap_ioctl_allocate  # few runs have a heap
+
+    return dma_heap_ioctl_allocate(door, notify_id, task, ctx, uarg)
+
+
 def _extension(cmd: int) -> Handler:
     """An ioctl of <gentee/tee.h>. Its module is loaded by the first of them that is called."""
 
@@ -342,4 +361,5 @@ IOCTLS: dict[int, Handler] = {
     TEE_IOC_TASK: _extension(TEE_IOC_TASK),
     TEE_IOC_LOAD_TS: _extension(TEE_IOC_LOAD_TS),
     TEE_IOC_GET_TS_LIST: _extension(TEE_IOC_GET_TS_LIST),
+    DMA_HEAP_IOCTL_ALLOC: _dma_heap_ioctl_allocate,
 }

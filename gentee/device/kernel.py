@@ -161,7 +161,7 @@ def tee_client_open_context(
 
 
 def _devices_after(registry: DeviceRegistry, start: TeeContext | None) -> list[TeeDevice]:
-    devices = registry.all()
+    devices = [device for device in registry.all() if not device.desc.is_heap]
     if start is not None and start.teedev in devices:
         return devices[devices.index(start.teedev) + 1 :]
     # A device that is gone has no place any more: from the beginning, as klist_iter_init_node().

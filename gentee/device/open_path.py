@@ -9,11 +9,13 @@ the answer is then still a TEE device, which it may open anyway.
 import os
 from struct import Struct
 
+from gentee.abi.dma_heap import FOLDER
 from gentee.core.device import DeviceRegistry
 from gentee.device import ta_files
 from gentee.linux import arch
 from gentee.linux.task import Task
 
+_HEAPS = b"/dev/" + FOLDER.encode()
 _PATH_MAX = 4096
 _FIRST_READ = 128
 _OPEN_HOW_FLAGS = Struct("<Q")  # of struct open_how
@@ -63,6 +65,11 @@ class DevicePaths:
                 if self._registry.get(device) is None:
                     return None, 0
                 if not self._is_dev(task, path, args[dir_index] if dir_index is not None else None):
+                    return None, 0
+            elif path.startswith(_HEAPS):
+                # By its name as it is written: the machine need not have such a folder.
+                device = path[len(_HEAPS) - len(FOLDER) :].decode("ascii", "replace")
+                if self._registry.get(device) is None:
                     return None, 0
             else:
                 if not self.ta_files or not last.endswith(b".ta"):

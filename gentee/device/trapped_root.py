@@ -24,6 +24,7 @@ import sys
 from collections.abc import Callable
 from struct import Struct
 
+from gentee.abi.dma_heap import DMA_HEAP_IOCTL_ALLOC, FOLDER
 from gentee.abi.linux_tee import TEE_IOC_MAGIC
 from gentee.linux import arch
 from gentee.linux.libc import PR_SET_PDEATHSIG, prctl
@@ -55,14 +56,21 @@ def signals_to_restore() -> list[int]:
     return [*mine, *_CHANGED_BY_PYTHON]
 
 
-def tee_filter(*, trap_open: bool) -> bytes:
-    """The filter: ioctls with TEE's magic, and opens where there is no ``/dev`` of our own."""
+def tee_filter(*, trap_open: bool, has_heap: bool = False) -> bytes:
+    """The filter: ioctls with TEE's magic, and opens where there is no ``/dev`` of our own.
+
+    :param has_heap: the one of a DMA heap as well.
+    """
     builder = FilterBuilder()
     for audit_arch in arch.ARCHES:
-        builder.notify_ioctl_magic(audit_arch, arch.SYS[audit_arch]["ioctl"], TEE_IOC_MAGIC)
+        ioctls = [arch.SYS[audit_arch]["ioctl"]]
         if audit_arch == arch.AUDIT_ARCH_X86_64:
             # The x32 ABI has an ioctl of its own number.
-            builder.notify_ioctl_magic(audit_arch, arch.X32_SYSCALL_BIT | 514, TEE_IOC_MAGIC)
+            ioctls.append(arch.X32_SYSCALL_BIT | 514)
+        for nr in ioctls:
+            builder.notify_ioctl_magic(audit_arch, nr, TEE_IOC_MAGIC)
+            if has_heap:
+                builder.notify_ioctl(audit_arch, nr, DMA_HEAP_IOCTL_ALLOC)
         if trap_open:
             for name in OPEN_CALLS:
                 if name in arch.SYS[audit_arch]:
@@ -125,6 +133,7 @@ class TrappedRoot:
     def _prepare(self) -> bool:
         """Make ``/dev``, install the filter, send both up."""
         files: list[int] = []
+        names: list[str] = []
         reason = ""
         if self._way == WAY_NAMESPACE:
             try:
@@ -134,16 +143,20 @@ class TrappedRoot:
                 # It may be in half of a namespace, which cannot be left: this one is of no use.
                 reason = error.strerror or str(error)
         if self._way != WAY_SERVICES:
-            names = self._sock.recv(4096)
-            if not names:  # there will be no run
+            message = self._sock.recv(4096)
+            if not message:  # there will be no run
                 return False
+            names = message.decode().split()
             if self._way == WAY_NAMESPACE and not reason:
-                files = make_device_files(names.decode().split())
+                files = make_device_files(names)
         if reason:
             self._sock.send(b"N" + NUMBER.pack(errno.EPERM) + reason.encode())
             return False
         try:
-            listener = install_filter(tee_filter(trap_open=self._way == WAY_OPEN))
+            has_heap = any(name.startswith(FOLDER) for name in names)
+            listener = install_filter(
+                tee_filter(trap_open=self._way == WAY_OPEN, has_heap=has_heap)
+            )
         except OSError as error:
             reason = error.strerror or "seccomp"
             self._sock.send(b"N" + NUMBER.pack(error.errno or errno.EIO) + reason.encode())

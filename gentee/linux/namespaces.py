@@ -148,9 +148,18 @@ def cover_dev() -> None:
 
 
 def make_device_files(names: list[str]) -> list[int]:
-    """Make a file for each of ``names`` in a ``/dev`` of our own; their descriptors."""
+    """Make a file for each of ``names`` in a ``/dev`` of our own; their descriptors.
+
+    A folder that a name is in is a new one: what the machine has there is covered.
+    """
     files = []
+    folders: set[str] = set()
     for name in names:
+        folder = os.path.dirname(name)
+        if folder and folder not in folders:
+            os.makedirs(f"/dev/{folder}", 0o755, exist_ok=True)
+            mount("gentee-dev", f"/dev/{folder}", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755")
+            folders.add(folder)
         fd = os.open(f"/dev/{name}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         os.fchmod(fd, 0o666)  # whatever the umask says
         files.append(fd)

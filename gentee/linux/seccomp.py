@@ -113,6 +113,20 @@ class FilterBuilder:
             ]
         )
 
+    def notify_ioctl(self, audit_arch: int, nr: int, command: int) -> None:
+        """Notify for an ``ioctl`` (call ``nr``) with this command and no other."""
+        self._rules.append(
+            [
+                (BPF_LD_W_ABS, DATA_ARCH),
+                (BPF_JEQ_K, audit_arch),
+                (BPF_LD_W_ABS, DATA_NR),
+                (BPF_JEQ_K, nr),
+                (BPF_LD_W_ABS, DATA_ARGS + 8),
+                (BPF_JEQ_K, command),
+                (BPF_RET_K, SECCOMP_RET_USER_NOTIF),
+            ]
+        )
+
     def build(self) -> bytes:
         """The program, as an array of ``struct sock_filter``."""
         program = bytearray()

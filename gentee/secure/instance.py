@@ -185,7 +185,7 @@ class Instance:
             memory of a client that does not answer.
         """
         if command.bulk() > _COPY_INLINE or not (may_wait or command.layout is None):
-            WORKERS.submit(lambda: self._write_and_go(command))
+            _elsewhere(lambda: self._write_and_go(command))
         else:
             self._write_and_go(command)
 
@@ -273,7 +273,7 @@ class Instance:
             self.words[ch.M_FLAGS] &= ~ch.R_LOGGED
             self._host.events.call_soon(lambda: self._finish_logged(notify_id, command))
         elif command.bulk() > _COPY_INLINE:
-            WORKERS.submit(lambda: self._finish(notify_id, command))
+            _elsewhere(lambda: self._finish(notify_id, command))
         else:
             self._finish(notify_id, command)
 

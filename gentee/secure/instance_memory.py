@@ -12,9 +12,10 @@ import threading
 from gentee.abi import ta_channel as ch
 from gentee.abi.gp import TEE_ORIGIN_TEE
 from gentee.abi.linux_tee import TEE_IOCTL_PARAM_ATTR_TYPE_MEMREF_INPUT
+from gentee.abi.optee_ta import TA_FLAG_SECURE_DATA_PATH
 from gentee.core.params import TeeParam
-from gentee.core.shm import TeeShm
-from gentee.errors import TargetDead
+from gentee.core.shm import TEE_SHM_NOT_NORMAL, TEE_SHM_PROTECTED, TeeShm
+from gentee.errors import BadParameters, TargetDead
 from gentee.linux.shm import create_shm, reopen
 from gentee.secure.window import Layout
 
@@ -48,6 +49,8 @@ class InstanceMemory:
         words = instance.words
         types = 0
         new_maps = 0
+        # Before anything is brought or mapped: it may not be this service's to see.
+        marks = [_mark(instance, p.shm) if p.shm is not None else 0 for p in params]
         if layout is not None:
             window = instance.window
             window.fit(layout.size)
@@ -69,7 +72,8 @@ class InstanceMemory:
                 words[base], words[base + 2] = 0, ch.NULL_KEY
             elif shm.backing is not None:
                 assert layout is not None
-                words[base], words[base + 2] = layout.place_of(param), ch.WINDOW_KEY
+                words[base] = layout.place_of(param)
+                words[base + 2] = ch.WINDOW_KEY | marks[index]
             else:
                 key = self._maps.get(shm)
                 if key is None:
@@ -81,7 +85,7 @@ class InstanceMemory:
                         shm.priv = set()
                     assert isinstance(shm.priv, set)
                     shm.priv.add(instance)  # who is told when it ends
-                words[base], words[base + 2] = param.a, key
+                words[base], words[base + 2] = param.a, key | marks[index]
         words[ch.M_NUM_MAPS] = new_maps
         words[ch.M_PARAM_TYPES] = types
 
@@ -140,3 +144,22 @@ class InstanceMemory:
             return self.install(notify_id, readonly)
         finally:
             os.close(readonly)
+
+
+def _mark(instance: "Instance", shm: TeeShm) -> int:
+    """What goes with the key of ``shm``: KEY_*, which TAs of OP-TEE can ask for.
+
+    As ``check_params()`` of core/kernel/tee_ta_manager.c, for all services: of a secure data path
+    they have memory only with TA_FLAG_SECURE_DATA_PATH, which those in Python have not.
+
+    :raises BadParameters: it is not this service's to see.
+    """
+    kind = shm.flags & TEE_SHM_NOT_NORMAL
+    if not kind:
+        return 0
+    service = instance.service
+    if kind & TEE_SHM_PROTECTED:
+        if not service.ta_flags & TA_FLAG_SECURE_DATA_PATH:
+            raise BadParameters("memory of a secure data path", TEE_ORIGIN_TEE)
+        return ch.KEY_PROTECTED
+    return ch.KEY_SECURE if service.is_elf else 0

@@ -80,6 +80,7 @@ class SoftTee:
     :param pseudo_tas: further ones, as ``"module:Class"``.
     :param huk: the hardware unique key (:mod:`gentee.secure.huk`).
     :param symbols: folders with unstripped ELF files of TAs, for crash reports.
+    :param tpm_event_log: what firmware measured before this TEE started; None if nothing did.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class SoftTee:
         pseudo_tas: "Iterable[str]" = (),
         huk: bytes = bytes(16),
         symbols: "Sequence[str]" = (),
+        tpm_event_log: bytes | None = None,
     ) -> None:
         self.store = store
+        self.tpm_event_log = tpm_event_log
         self._host = host
         self._warm_parent = WarmParent(host)
         self._arm_parent = WarmParent(host, ARM_MODULE)  # of OP-TEE's TAs

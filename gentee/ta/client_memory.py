@@ -12,12 +12,18 @@ the TA, and is taken up again if the next call has the same; all else goes befor
 import os
 from typing import NamedTuple
 
+from gentee.abi import ta_channel as ch
 from gentee.abi.optee_ta import SMALL_PAGE_SIZE
 from gentee.linux import maps
 from gentee.ta.engine.space import PROT_READ, PROT_WRITE, AddressSpace, Region, round_up
 
 # Region.owner of what is not the TA's private memory.
 SHARED = "shared"
+
+# Region.name of what was passed, by whose it is (TEE_MATTR_SECURE; CORE_MEM_SDP_MEM).
+NORMAL_MEMORY = "client memory"
+SECURE_MEMORY = "memory of another TA"
+PROTECTED_MEMORY = "protected memory"
 
 
 class _Buffer(NamedTuple):
@@ -29,7 +35,10 @@ class _Buffer(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A memory reference of a call: a part of the buffer ``key``, in bytes."""
+    """A memory reference of a call: a part of the buffer ``key``, in bytes.
+
+    The key has KEY_* with it: what differs in these is mapped apart, though it be neighbours.
+    """
 
     key: int
     offset: int
@@ -62,7 +71,7 @@ class ClientMemory:
         buffer = self._buffers.pop(key, None)
         if buffer is None:
             return
-        for seen in [seen for seen in self._seen if seen[0] == key]:
+        for seen in [seen for seen in self._seen if seen[0] & ch.KEY_MASK == key]:
             self._space.unmap(self._seen.pop(seen))
         buffer.view.release()
         maps.unmap(buffer.address, buffer.size)
@@ -111,14 +120,19 @@ class ClientMemory:
     def _pages(self, reference: Reference) -> tuple[int, int]:
         # At least one page, and that inside the buffer: also a reference without bytes has an
         # address. At the very end of a buffer it is that of the byte behind its last page.
-        most = self._buffers[reference.key].size
+        most = self._buffers[reference.key & ch.KEY_MASK].size
         start = min(reference.offset & -SMALL_PAGE_SIZE, most - SMALL_PAGE_SIZE)
         return start, round_up(max(reference.offset + reference.size, start + 1))
 
     def _map(self, key: int, start: int, end: int) -> Region:
-        memory = self._buffers[key].view[start:end]
+        memory = self._buffers[key & ch.KEY_MASK].view[start:end]
         address = self._space.place(end - start, lent=True)
-        return self._space.map(address, memory, PROT_READ | PROT_WRITE, "client memory", SHARED)
+        name = NORMAL_MEMORY
+        if key & ch.KEY_PROTECTED:
+            name = PROTECTED_MEMORY
+        elif key & ch.KEY_SECURE:
+            name = SECURE_MEMORY
+        return self._space.map(address, memory, PROT_READ | PROT_WRITE, name, SHARED)
 
     def _address(self, reference: Reference, wanted: dict[_Range, None]) -> int:
         key, offset = reference.key, reference.offset

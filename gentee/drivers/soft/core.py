@@ -26,6 +26,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from gentee.core.protected_memory import ProtectedHeap
+
+
+_MOST_LOG = 1 << 20  # bytes of a TPM event log
+
 
 class SoftDriver(TeeDriver):
     """One software TEE a ``probe``.
@@ -42,13 +47,16 @@ class SoftDriver(TeeDriver):
     zeros); ``pseudo_tas`` (further pseudo TAs, as ``"module:Class"``: code that is trusted as
     gentee is); ``allow_net`` (what services' sockets may reach: ``"loopback"`` or ``"HOST:PORT"``,
     by default nothing) and ``plugin_dirs`` (folders with a supplicant's plugins), both for as long
-    as no supplicant serves.
+    as no supplicant serves; ``protected_memory`` (MiB of it, for the secure data path: a DMA heap
+    is one more device, and all TEEs take what comes from it), ``tpm_event_log`` (a file with what
+    the firmware before the TEE measured).
     """
 
     name = "soft"
 
     def __init__(self) -> None:
         self._tees: list[SoftTee] = []
+        self._heap: ProtectedHeap | None = None
 
     def probe(self, host: Host, options: "Mapping[str, Any]") -> Iterable[TeeDesc]:
         store = self._store(host, options)
@@ -68,11 +76,18 @@ class SoftDriver(TeeDriver):
             pseudo_tas=options.get("pseudo_tas", ()),
             huk=self._huk(options.get("huk")),
             symbols=(*options.get("symbols", ()), *options.get("ta_dirs", ())),
+            tpm_event_log=self._tpm_event_log(options.get("tpm_event_log")),
         )
         self._tees.append(tee)
         gen_caps = TEE_GEN_CAP_GP | TEE_GEN_CAP_MEMREF_NULL
         if options.get("reg_mem"):
             gen_caps |= TEE_GEN_CAP_REG_MEM
+        size = int(options.get("protected_memory", 0))
+        if size and self._heap is None:
+            from gentee.core.protected_memory import HeapOps, ProtectedHeap
+
+            self._heap = heap = ProtectedHeap(size << 20)
+            yield TeeDesc("protected memory", HeapOps(), impl_id=0, heap=heap, is_heap=True)
         yield TeeDesc(
             "soft",
             SoftOps(tee, gen_caps),
@@ -81,6 +96,7 @@ class SoftDriver(TeeDriver):
             gen_caps=gen_caps,
             shm=ShmNeeds(),
             pool=SoftShmPool(tee),
+            heap=self._heap,
         )
         yield TeeDesc(
             "soft",
@@ -139,6 +155,19 @@ class SoftDriver(TeeDriver):
         return NormalWorld(host, rules, options.get("plugin_dirs", ()))
 
     @staticmethod
+    def _tpm_event_log(path: str | None) -> bytes | None:
+        if path is None:
+            return None
+        try:
+            with open(path, "rb") as file:
+                log = file.read(_MOST_LOG + 1)
+        except OSError as error:
+            raise UserError(f"TPM event log {path}: {error.strerror}") from error
+        if len(log) > _MOST_LOG:
+            raise UserError(f"TPM event log {path}: more than {_MOST_LOG} bytes")
+        return log
+
+    @staticmethod
     def _huk(path: str | None) -> bytes:
         if path is None:
             return bytes(16)
@@ -155,3 +184,6 @@ class SoftDriver(TeeDriver):
         for tee in self._tees:
             tee.close()
         self._tees.clear()
+        if self._heap is not None:
+            self._heap.close()
+            self._heap = None

@@ -2,16 +2,15 @@
 """Rights of access, and caches: ``vm_check_access_rights()`` of ``core/mm/vm.c``, ``svc_cache.c``.
 
 A TA's private memory is what it does not share: its image, its stack, what the loader gave it, and
-what it maps without PTA_SYSTEM_MAP_FLAG_SHAREABLE. Its client's memory is not, and is the only one
-that is not secure.
+what it maps without PTA_SYSTEM_MAP_FLAG_SHAREABLE. Its client's memory is not, and that of a client
+of the normal world is the only one that is not secure.
 """
 
 from collections.abc import Sequence
 
 from gentee.abi import optee_ta as abi
-from gentee.abi.gp import TEE_LOGIN_PUBLIC, TEE_LOGIN_TRUSTED_APP
 from gentee.errors import NotSupported
-from gentee.ta.client_memory import SHARED
+from gentee.ta.client_memory import NORMAL_MEMORY, SHARED
 from gentee.ta.engine.base import PROT_READ, PROT_WRITE
 from gentee.ta.engine.space import BadAddress, Region
 
@@ -51,7 +50,7 @@ def check_access_rights(ta: "UserTa", flags: int, address: int, size: int) -> No
             raise BadAddress(f"{size} bytes at {address:#x}")
         if flags & _SECURITY:
             secure = flags & abi.TEE_MEMORY_ACCESS_SECURE != 0
-            if is_secure(ta, region) is not secure:
+            if is_secure(region) is not secure:
                 raise BadAddress(f"{size} bytes at {address:#x}: {secure=}")
         if end <= region.end:
             return
@@ -60,12 +59,9 @@ def check_access_rights(ta: "UserTa", flags: int, address: int, size: int) -> No
             raise BadAddress(f"{size} bytes at {address:#x}")
 
 
-def is_secure(ta: "UserTa", region: Region) -> bool:
-    """Whether it is the TEE's memory. What another TA passes is, what a client passes is not."""
-    if region.owner != SHARED or region.name == MAP_ZI:
-        return True
-    login, _uuid = ta.clients.get(ta.session, (TEE_LOGIN_PUBLIC, b""))
-    return login == TEE_LOGIN_TRUSTED_APP
+def is_secure(region: Region) -> bool:
+    """Whether it is the TEE's memory, or of a secure data path, whoever passed it."""
+    return region.owner != SHARED or region.name != NORMAL_MEMORY
 
 
 def syscall_check_access_rights(ta: "UserTa", args: Sequence[int]) -> None:

@@ -32,7 +32,7 @@ from gentee.abi.gp import (
     TEE_SUCCESS,
 )
 from gentee.errors import BadParameters, ItemNotFound, OutOfMemory, TeeError
-from gentee.ta.client_memory import SHARED
+from gentee.ta.client_memory import NORMAL_MEMORY, PROTECTED_MEMORY, SHARED
 from gentee.ta.engine.space import BadAddress, round_up
 from gentee.ta.svc import system_pta
 from gentee.ta.svc.memory import check_access_rights
@@ -158,7 +158,8 @@ class _Params:
             if kind not in _MEMREFS:
                 channel[base], channel[base + 1] = a, b
             elif b and places is not None:
-                channel[base], channel[base + 1], channel[base + 2] = places[index], b, 1
+                channel[base], channel[base + 1] = places[index], b
+                channel[base + 2] = _mark(ta, a)
             else:
                 channel[base] = channel[base + 1] = channel[base + 2] = 0
 
@@ -205,6 +206,16 @@ class _Params:
                 ta.write(at, _PAIR.pack(self.vals[2 * index], self.vals[2 * index + 1]))
             elif kind in _MEMREFS_OUT:
                 ta.write(at + 8, _U64.pack(self.vals[2 * index + 1]))
+
+
+def _mark(ta: "UserTa", address: int) -> int:
+    """Whose memory it is that the TA passes on, for the request block."""
+    region = ta.space.find(address)
+    if region is None or region.owner != SHARED:
+        return ch.Q_GIVEN
+    if region.name == PROTECTED_MEMORY:
+        return ch.Q_GIVEN | ch.Q_PROTECTED
+    return ch.Q_GIVEN | ch.Q_NORMAL if region.name == NORMAL_MEMORY else ch.Q_GIVEN
 
 
 def _bytes(ta: "UserTa", address: int, size: int) -> memoryview | bytes:

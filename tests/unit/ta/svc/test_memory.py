@@ -7,12 +7,11 @@ from gentee.abi import optee_ta as abi
 from gentee.abi.gp import (
     TEE_ERROR_ACCESS_DENIED,
     TEE_ERROR_NOT_SUPPORTED,
-    TEE_LOGIN_TRUSTED_APP,
     TEE_SUCCESS,
 )
-from gentee.ta.client_memory import SHARED
+from gentee.ta.client_memory import PROTECTED_MEMORY, SECURE_MEMORY, SHARED
 from gentee.ta.svc.memory import MAP_ZI
-from tests.svc_ta import CLIENT, CODE, DATA, LENT, LENT2, NOWHERE, PAGE, RW, STACK, STACK2, TestedTa
+from tests.svc_ta import CODE, DATA, LENT, LENT2, NOWHERE, PAGE, RW, STACK, STACK2, TestedTa
 
 READ, WRITE, ANY = 1, 2, 4
 SECURE, NONSECURE = 0x20000000, 0x10000000
@@ -61,10 +60,12 @@ def test_what_is_secure(ta: TestedTa) -> None:
     check = abi.TEE_SCN_CHECK_ACCESS_RIGHTS
     assert ta.call(check, READ | ANY | SECURE, shareable, PAGE) == OK
     assert ta.call(check, READ, shareable, PAGE) == DENIED  # and not private
-    ta.clients[7] = (TEE_LOGIN_TRUSTED_APP, CLIENT)
-    assert ta.call(check, READ | ANY | SECURE, LENT, 1) == OK
-    ta.session = 0  # no client: memory statistics
     assert ta.call(check, READ | ANY | SECURE, LENT, 1) == DENIED
+    for address, name in ((NOWHERE + PAGE, SECURE_MEMORY), (NOWHERE + 2 * PAGE, PROTECTED_MEMORY)):
+        ta.add(address, 1, RW, name, SHARED)
+        assert ta.call(check, READ | ANY | SECURE, address, PAGE) == OK
+        assert ta.call(check, READ | ANY | NONSECURE, address, PAGE) == DENIED
+        assert ta.call(check, READ, address, PAGE) == DENIED  # and not private
 
 
 @pytest.mark.parametrize(

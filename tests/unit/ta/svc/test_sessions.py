@@ -263,8 +263,9 @@ def test_references(opened: TestedTa, result: int) -> None:
     put_params(ta, types, first, 9, LENT2 + 5, 10, 0, 0, LENT, 0)
     assert do_invoke(ta, PARAMS) == result
     (words,) = seen
-    assert words[:3] == (16, 9, 1)
-    assert words[3:6] == (PAGE + 5, 10, 1)  # neighbouring pages stay neighbours
+    assert words[:3] == (16, 9, ch.Q_GIVEN | ch.Q_NORMAL)
+    # Neighbouring pages stay neighbours.
+    assert words[3:6] == (PAGE + 5, 10, ch.Q_GIVEN | ch.Q_NORMAL)
     assert words[6:9] == words[9:12] == (0, 0, 0)  # NULL, and one of no bytes
     assert ta.read(first, 9) == b"the input"
     assert ta.read(LENT2 + 5, 10) == b"changedput"
