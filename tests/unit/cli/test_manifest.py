@@ -92,6 +92,17 @@ def test_the_normal_world(tmp_path: Path) -> None:
         assert words in error_of(wrong).message
 
 
+def test_what_the_machine_has(tmp_path: Path) -> None:
+    (tmp_path / "tpm.log").write_bytes(b"events")
+    text = 'protected-memory = 4\ntpm-event-log = "tpm.log"'
+    made = parse(text, str(tmp_path / "tee.toml"))
+    assert made.options["protected_memory"] == 4
+    assert made.options["tpm_event_log"] == str(tmp_path / "tpm.log")
+    for wrong in ("protected-memory = 0", "protected-memory = 1025", 'protected-memory = "4"'):
+        assert "MiB" in error_of(wrong).message
+    assert "wants text" in error_of("tpm-event-log = 4").message
+
+
 def test_devices_come_before_what_is_said_for_all(settings_of: Any, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     found = settings_of(
